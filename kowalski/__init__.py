@@ -1,0 +1,3 @@
+"""Kowalski: a multi-survey data archive and alert broker for time-domain astronomy."""
+
+__version__ = "4.0.0"

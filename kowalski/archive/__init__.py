@@ -1,0 +1,1 @@
+"""MongoDB: connections, collection names, indexes, and one module per kind of document."""

@@ -1,0 +1,8 @@
+"""Names of the collections in the system database; those of the data database belong to surveys and catalogs."""
+
+USERS = "users"
+FILTERS = "filters"
+FILTER_STATISTICS = "filter_statistics"
+OUTBOX = "outbox"
+DEAD_LETTERS = "dead_letters"
+REPORTS = "reports"

@@ -1,0 +1,57 @@
+"""The unit of work: packets of one survey that go through all stages together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from kowalski.surveys.base import Alert, Survey
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One Kafka message: its bytes, where it lies, and when it was written (milliseconds since 1970)."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A packet that can't be processed: the stage that refused it and why."""
+
+    packet: Packet
+    stage: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Work:
+    """One alert on its way: the packet it came in, its parts, and what the stages find out about it."""
+
+    packet: Packet
+    alert: Alert
+    scores: dict[str, Any] = field(default_factory=dict)
+    passes: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Alerts that are processed together, ordered by object and jd, and the packets that were refused."""
+
+    survey: Survey
+    works: list[Work] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    known: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """Objects that the archive already holds, with (jd, magpsf) of their detections."""
+    matches: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    """Cross-matches of new objects: object id -> catalog -> documents."""
+
+    def reject(self, works: list[tuple[Work, str]], stage: str) -> None:
+        """Take works out of the batch, each with the reason why ``stage`` refuses it."""
+        gone = {id(work) for work, _ in works}
+        self.rejected += [Rejected(work.packet, stage, reason) for work, reason in works]
+        self.works = [work for work in self.works if id(work) not in gone]

@@ -1,0 +1,140 @@
+"""Settings of the existing system's ``config.yaml``: renamed ones are moved, meaningless ones are named in a warning."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+MOVED = {
+    "server.JWT_SECRET_KEY": "server.jwt_secret_key",
+    "server.JWT_ALGORITHM": "server.jwt_algorithm",
+    "server.JWT_EXP_DELTA_SECONDS": "server.jwt_exp_delta_seconds",
+    "misc.broker": "skyportal.enabled",
+    "misc.max_time_ms": "queries.max_time_ms",
+    "misc.logging_level": "logging.level",
+    "database.max_wired_tiger_cache": "database.cache_gb",
+    "enabled.ztf": "surveys.ZTF.enabled",
+}
+"""Where a setting of the existing system lives now."""
+
+MEANINGLESS = {
+    "server.version": "the version is the program's own",
+    "server.description": "the documentation describes itself",
+    "server.SECRET_KEY": "it was never used",
+    "server.fernet_key": "it was never used",
+    "kafka.default": "offsets are committed, a new group starts at the earliest",
+    "kafka.scala_version": "the embedded Kafka has a fixed version",
+    "kafka.kafka_version": "the embedded Kafka has a fixed version",
+    "kafka.zookeeper": "Kafka runs without ZooKeeper",
+    "kafka.bootstrap.test": "tests start a Kafka of their own",
+    "kafka.path": "the embedded Kafka comes with the locked dependencies",
+    "kafka.processes_per_topic": "one broker process per survey reads all its topics",
+    "database.collections": "collection names follow from the survey",
+    "database.filters": "a filter's first stages follow from the survey",
+    "dask.dashboard_address": "set dask.dashboard_port",
+    "dask_pgir": "one Dask cluster serves all surveys",
+    "dask_wntr": "one Dask cluster serves all surveys",
+    "dask_turbo": "one Dask cluster serves all surveys",
+    "skyportal.username": "the token names the user",
+    "misc": "its settings have moved to other sections",
+    "enabled": "only ZTF is taken in by this version",
+    "path.app": "paths follow from the project's folder",
+    "path.docs": "paths follow from the project's folder",
+    "path.logs": "logs are kept under path.run",
+    "path.queries": "queries are not kept as files",
+    "path.tess": "it was never used",
+    "path.tmp": "temporary files are kept under path.run",
+    "path.kafka": "the embedded Kafka comes with the locked dependencies",
+    "path.ml_models_ztf": "set path.models",
+    "path.ml_models_pgir": "set path.models",
+    "supervisord": "`up` writes the supervisor's programs itself",
+    "ztf": "the trigger proxy is not part of this version",
+    "ztf_depot": "the matchfile fetcher is not part of this version",
+    "ztf_ops": "the operations watcher is not part of this version",
+    "tns": "the TNS watcher is not part of this version",
+    "slack": "the performance report is not part of this version",
+}
+"""Settings of the existing system without effect here, and why."""
+
+
+def translate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Turn an operator's settings, of this system or the existing one, into this system's.
+
+    Returns
+    -------
+    tuple
+        The settings under today's names, and one sentence for each that has lost its meaning.
+    """
+    current = _expand_dotted(settings)
+    for old, new in MOVED.items():
+        value = _pop(current, old)
+        if value is not None:
+            _put(current, new, value)
+    warnings = []
+    for key, reason in MEANINGLESS.items():
+        if _pop(current, key) not in (None, {}):
+            warnings.append(f"{key} has no effect: {reason}")
+    _evaluate_features(current.get("ml"))
+    return current, warnings
+
+
+def _expand_dotted(value: Any) -> Any:
+    """Nest literal dotted keys: ``{"bootstrap.servers": x}`` becomes ``{"bootstrap": {"servers": x}}``."""
+    if not isinstance(value, Mapping):
+        return value
+    expanded: dict[str, Any] = {}
+    for key, below in value.items():
+        head, *rest = str(key).split(".") if str(key).startswith(("bootstrap", "zookeeper", "default")) else [key]
+        content = _expand_dotted(below)
+        for part in reversed(rest):
+            content = {part: content}
+        present = expanded.get(head)
+        expanded[head] = _deep(present, content) if isinstance(present, dict) and isinstance(content, dict) else content
+    return expanded
+
+
+def _deep(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    joined = dict(one)
+    for key, value in other.items():
+        below = joined.get(key)
+        joined[key] = _deep(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return joined
+
+
+def _pop(settings: dict[str, Any], key: str) -> Any:
+    *parents, leaf = key.split(".")
+    level: Any = settings
+    for part in parents:
+        level = level.get(part) if isinstance(level, dict) else None
+    return level.pop(leaf, None) if isinstance(level, dict) else None
+
+
+def _put(settings: dict[str, Any], key: str, value: Any) -> None:
+    *parents, leaf = key.split(".")
+    level = settings
+    for part in parents:
+        below = level.setdefault(part, {})
+        if not isinstance(below, dict):
+            return
+        level = below
+    level.setdefault(leaf, value)
+
+
+def _evaluate_features(ml: Any) -> None:
+    """Read feature lists that the existing system writes as the text of a Python tuple."""
+    if not isinstance(ml, dict):
+        return
+    for survey in ml.values():
+        if not isinstance(survey, dict):
+            continue
+        models = survey.get("models")
+        for holder, key in [(survey, "allowed_features")] + [
+            (model, key) for model in (models or {}).values() if isinstance(model, dict) for key in ("feature_names", "order")
+        ]:
+            text = holder.get(key)
+            if isinstance(text, str):
+                try:
+                    holder[key] = list(ast.literal_eval(text))
+                except (ValueError, SyntaxError, TypeError):
+                    continue  # left as it is: the settings' validation names the key

@@ -1,0 +1,344 @@
+"""The typed settings of a Kowalski instance, section by section.
+
+Names follow ``config.defaults.yaml``, where every setting is explained for operators. Nothing here reads files or the
+environment: see `kowalski.config.load`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Section(BaseModel):
+    """A closed group of settings: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class Contact(Section):
+    """Who answers questions about this instance; shown in the API's documentation."""
+
+    name: str | None = None
+    email: str | None = None
+
+
+class Server(Section):
+    """The HTTP API."""
+
+    name: str = "Kowalski"
+    host: str = "127.0.0.1"
+    port: Port = 4000
+    processes: Positive = 2
+    timeout: Positive = 600
+    max_requests: Annotated[int, Field(ge=0)] = 100_000
+    client_max_size: Positive = 16 * 1024 * 1024
+    admin_username: str = "admin"
+    admin_password: str = "admin"
+    jwt_secret_key: str | None = None
+    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    jwt_exp_delta_seconds: Positive | None = 30 * 24 * 3600
+    login_attempts_per_minute: Positive = 20
+    user_cache_seconds: Annotated[float, Field(ge=0)] = 5.0
+    contact: Contact = Contact()
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the API."""
+        return self.host in LOOPBACK
+
+
+class Paths(Section):
+    """Folders, relative to the project's folder unless absolute."""
+
+    run: Path = Path("run")
+    models: Path = Path("models")
+    data: Path = Path("data")
+
+
+class Index(Section):
+    """One MongoDB index: ``fields`` is a list of ``[field, 1 | -1 | "2dsphere"]``."""
+
+    name: str
+    fields: list[tuple[str, Literal[1, -1, "2dsphere"]]]
+    unique: bool = False
+
+
+class CrossMatch(Section):
+    """How alerts of a survey are matched with one catalog (a collection of the data database)."""
+
+    cone_search_radius: Annotated[float, Field(gt=0)]
+    cone_search_unit: Literal["arcsec", "arcmin", "deg", "rad"] = "arcsec"
+    filter: dict[str, Any] = {}
+    projection: dict[str, Any] = {}
+    use_distance: bool = False
+    distance_value: str | None = None
+    distance_method: Literal["redshift", "z", "mpc", "Mpc"] | None = None
+    cm_at_distance: Annotated[float, Field(gt=0)] | None = None
+    cm_low_distance: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _distance_is_whole(self) -> CrossMatch:
+        needed = (self.distance_value, self.distance_method, self.cm_at_distance, self.cm_low_distance)
+        if self.use_distance and None in needed:
+            raise ValueError("use_distance needs distance_value, distance_method, cm_at_distance and cm_low_distance")
+        return self
+
+
+class Database(Section):
+    """MongoDB: our own embedded server unless ``uri`` or ``host`` names another one."""
+
+    uri: str | None = None
+    host: str | None = None
+    port: Port = 27017
+    srv: bool = False
+    replica_set: str | None = "rs0"
+    db: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,38}$")] = "kowalski"
+    admin_username: str = "mongoadmin"
+    admin_password: str | None = None
+    username: str = "kowalski_writer"
+    password: str | None = None
+    query_username: str = "kowalski_reader"
+    query_password: str | None = None
+    max_pool_size: Positive = 200
+    cache_gb: Annotated[float, Field(ge=0.25)] = 1.0
+    build_indexes: bool = True
+    indexes: dict[str, list[Index]] = {}
+    xmatch: dict[str, dict[str, CrossMatch]] = {}
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether `kowalski.runtime` starts and keeps the server."""
+        return self.uri is None and self.host is None
+
+    @property
+    def system_db(self) -> str:
+        """Name of the database that holds users, filters, outbox and dead letters."""
+        return f"{self.db}_system"
+
+
+class Bootstrap(Section):
+    """Where the Kafka cluster answers first; null: the embedded one."""
+
+    servers: str | None = None
+
+    @field_validator("servers", mode="before")
+    @classmethod
+    def _join(cls, value: Any) -> Any:
+        return ",".join(value) if isinstance(value, list) else value
+
+
+class Kafka(Section):
+    """Kafka: our own embedded broker unless ``bootstrap.servers`` names another cluster."""
+
+    bootstrap: Bootstrap = Bootstrap()
+    port: Port = 9092
+    controller_port: Port = 9093
+    heap: Annotated[str, Field(pattern=r"^[0-9]+[mMgG]$")] = "512m"
+    retention_hours: Positive = 168
+    partitions: Positive = 4
+    group: str = "kowalski"
+    discover_seconds: Seconds = 5.0
+    client: dict[str, str | int | float | bool] = {}
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether `kowalski.runtime` starts and keeps the broker."""
+        return self.bootstrap.servers is None
+
+    @property
+    def servers(self) -> str:
+        """The bootstrap list that clients use."""
+        return self.bootstrap.servers or f"127.0.0.1:{self.port}"
+
+
+class Dask(Section):
+    """The Dask cluster that does the work; ``scheduler_address`` names one that runs elsewhere."""
+
+    scheduler_address: str | None = None
+    host: str = "127.0.0.1"
+    scheduler_port: Port = 8786
+    dashboard_port: Port | None = 8787
+    n_workers: Positive | None = None
+    threads_per_worker: Positive = 1
+    memory_limit: str = "2GB"
+    lifetime: str | None = None
+    lifetime_stagger: str | None = None
+    lifetime_restart: bool = True
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether `kowalski.runtime` starts scheduler and workers."""
+        return self.scheduler_address is None
+
+    @property
+    def address(self) -> str:
+        """The scheduler's address."""
+        return self.scheduler_address or f"tcp://{self.host}:{self.scheduler_port}"
+
+    @property
+    def workers(self) -> int:
+        """How many worker processes run here."""
+        return self.n_workers or os.cpu_count() or 1
+
+
+class Broker(Section):
+    """Batches between Kafka and the workers."""
+
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 128
+    batch_bytes: Positive = 32 * 1024 * 1024
+    batch_age_seconds: Seconds = 0.5
+    in_flight: Positive = 6
+    in_flight_bytes: Positive = 128 * 1024 * 1024
+    spool: Path | None = None
+
+
+class SurveySwitch(Section):
+    """What an operator may set of one survey; its facts are in `kowalski.surveys`."""
+
+    enabled: bool = True
+    topics: str | None = None
+    scheduler_address: str | None = None
+
+
+class Model(Section):
+    """One machine-learning model of a survey."""
+
+    version: Annotated[str, Field(min_length=1)]
+    triplet: bool = True
+    feature_names: bool | tuple[str, ...] = False
+    feature_norms: dict[str, float] = {}
+    order: tuple[Literal["triplet", "features"], ...] = ("features", "triplet")
+    format: Literal["h5", "pb", "onnx"] = "h5"
+    url: str | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+class SurveyModels(Section):
+    """The models that score a survey's alerts."""
+
+    allowed_features: tuple[str, ...] = ()
+    models: dict[str, Model] = {}
+
+
+class MachineLearning(BaseModel):
+    """Scoring; every key that is not named here is a survey's name."""
+
+    model_config = ConfigDict(extra="allow", validate_default=True)
+    __pydantic_extra__: dict[str, SurveyModels] = Field(init=False)
+
+    use_tensorflow: bool = True
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def of(self, survey: str) -> SurveyModels:
+        """The models declared for ``survey`` (none: an empty declaration)."""
+        return (self.__pydantic_extra__ or {}).get(survey, SurveyModels())
+
+    @property
+    def surveys(self) -> tuple[str, ...]:
+        """Names of the surveys for which models are declared."""
+        return tuple(self.__pydantic_extra__ or {})
+
+
+class Filters(Section):
+    """How users' filters are run on alerts."""
+
+    max_time_ms: Positive = 1000
+    batch_max_time_ms: Positive = 10_000
+    max_failures: Positive = 5
+    reload_seconds: Seconds = 3.0
+
+
+class SkyPortal(Section):
+    """Where what passes a filter goes."""
+
+    enabled: bool = False
+    protocol: Literal["http", "https"] = "http"
+    host: str = "localhost"
+    port: Port = 5000
+    token: str | None = None
+    timeout_seconds: Seconds = 15.0
+    lanes: Positive = 8
+    backoff_seconds: Seconds = 1.0
+    backoff_max_seconds: Seconds = 60.0
+    keep_days: Positive = 30
+
+    @property
+    def base_url(self) -> str:
+        """Root of SkyPortal's API."""
+        return f"{self.protocol}://{self.host}:{self.port}"
+
+
+class Queries(Section):
+    """Ceilings for what one query of the API may take."""
+
+    max_time_ms: Positive = 300_000
+    max_rows: Positive = 1_000_000
+    max_bytes: Positive = 2 * 1024**3
+
+
+class Logging(Section):
+    """What the services write."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    max_bytes: Positive = 30_000_000
+    backups: Annotated[int, Field(ge=0)] = 5
+
+
+class Settings(Section):
+    """Everything an operator can set, validated."""
+
+    server: Server = Server()
+    path: Paths = Paths()
+    database: Database = Database()
+    kafka: Kafka = Kafka()
+    dask: Dask = Dask()
+    broker: Broker = Broker()
+    surveys: dict[str, SurveySwitch] = {}
+    ml: MachineLearning = MachineLearning()
+    filters: Filters = Filters()
+    skyportal: SkyPortal = SkyPortal()
+    queries: Queries = Queries()
+    logging: Logging = Logging()
+
+    @property
+    def spool(self) -> Path:
+        """Folder through which batches reach the workers of this machine."""
+        return self.broker.spool or self.path.run / "spool"
+
+    @property
+    def enabled_surveys(self) -> tuple[str, ...]:
+        """Names of the surveys whose alerts are taken in."""
+        return tuple(name for name, switch in self.surveys.items() if switch.enabled)
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Settings:
+        taken: dict[int, str] = {}
+        for key, port in self.local_ports.items():
+            if port in taken:
+                raise ValueError(f"{key} and {taken[port]} are both {port}; each needs a port of its own")
+            taken[port] = key
+        return self
+
+    @property
+    def local_ports(self) -> dict[str, int]:
+        """Port of each service that this instance starts itself, by its config key."""
+        ports: dict[str, int] = {"server.port": self.server.port}
+        if self.database.is_embedded:
+            ports["database.port"] = self.database.port
+        if self.kafka.is_embedded:
+            ports |= {"kafka.port": self.kafka.port, "kafka.controller_port": self.kafka.controller_port}
+        if self.dask.is_embedded:
+            ports["dask.scheduler_port"] = self.dask.scheduler_port
+            if self.dask.dashboard_port is not None:
+                ports["dask.dashboard_port"] = self.dask.dashboard_port
+        return ports

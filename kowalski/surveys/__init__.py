@@ -1,0 +1,24 @@
+"""The surveys whose alerts Kowalski takes in, each declared in a file of its own."""
+
+from __future__ import annotations
+
+from kowalski.surveys.base import Survey
+from kowalski.surveys.ztf import ZTF
+
+__all__ = ["SURVEYS", "Survey", "get"]
+
+SURVEYS: dict[str, Survey] = {survey.name: survey for survey in (ZTF(),)}
+
+
+def get(name: str) -> Survey:
+    """Find a survey by its name, whatever the case.
+
+    Raises
+    ------
+    KeyError
+        If no survey has that name; the text lists those that exist.
+    """
+    for known, survey in SURVEYS.items():
+        if known.lower() == name.lower():
+            return survey
+    raise KeyError(f"no survey {name}; known: {', '.join(SURVEYS)}")
