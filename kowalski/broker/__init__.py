@@ -1,1 +1,1 @@
-""""""
+"""The way of one alert: from Kafka through the stages on the Dask workers into MongoDB and the outbox."""
