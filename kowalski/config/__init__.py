@@ -43,6 +43,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> L
     ----------
     path
         The operator's file; without it ``KOWALSKI_CONFIG``, then ``config.yaml`` in the project's folder if present.
+        A file that says ``complete: true`` stands alone: defaults are not merged with it.
     environ
         Where ``KOWALSKI_*`` variables and ``USE_TENSORFLOW`` are looked up.
 
@@ -55,8 +56,10 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> L
     warnings: list[str] = []
     source = _operators_file(path, environ)
     if source is not None:
-        overlay, warnings = translate(_read(source))
-        merged = _merge(merged, overlay)
+        content = _read(source)
+        is_complete = content.pop("complete", False)
+        overlay, warnings = translate(content)
+        merged = overlay if is_complete else _merge(merged, overlay)
     merged = _merge(merged, _from_environment(environ, merged))
     settings = _validate(merged, source)
     for name in settings.path.model_fields_set | set(type(settings.path).model_fields):
@@ -135,7 +138,9 @@ def _parse_text(text: str, name: str) -> Any:
 
 
 def _validate(merged: dict[str, Any], source: Path | None) -> Settings:
-    kept = {name: _without_nulls(section) if name in {"database", "ml"} else section for name, section in merged.items()}
+    kept = {
+        name: _without_nulls(section) if name in {"database", "ml"} else section for name, section in merged.items()
+    }
     try:
         return Settings.model_validate({name: {} if section is None else section for name, section in kept.items()})
     except ValidationError as error:

@@ -1,0 +1,108 @@
+"""What all tests share: real servers, started once per session, and settings of their own for each test.
+
+- ``settings``: an instance with databases, accounts, consumer group, run folder and ports that no other test has.
+- ``mongo``: a MongoClient that may write (role WRITER) for ``settings``; starts MongoDB, makes the accounts, and drops
+  databases and accounts afterwards.
+- ``kafka``: the bootstrap servers for ``settings``; starts Kafka. Topics are shared by all tests: name yours uniquely.
+- ``dask_cluster``: a Dask scheduler and a worker with `kowalski.broker.worker`, for ``settings``. Whatever a test wants
+  to differ it sets on ``settings`` in a fixture of its own before, or it uses `kowalski.testing.services.dask_cluster`.
+- ``servers``: the processes of the session's MongoDB and Kafka. A test that kills one starts it again.
+- ``sample_data``, ``bench_scripts``: folders with real alerts and with workloads, else the test is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from kowalski.archive.client import Role, connect
+from kowalski.config import Settings
+from kowalski.runtime import accounts
+from kowalski.testing import services
+
+
+@pytest.fixture(scope="session")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The instance whose servers all tests use."""
+    return services.new_settings(tmp_path_factory.mktemp("instance"))
+
+
+@pytest.fixture(scope="session")
+def servers() -> services.Servers:
+    return services.Servers()
+
+
+@pytest.fixture(scope="session")
+def mongod_process(instance: Settings, servers: services.Servers) -> Iterator[services.Process]:
+    servers.mongod = services.start_mongod(instance)
+    yield servers.mongod
+    servers.mongod.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_process(instance: Settings, servers: services.Servers) -> Iterator[services.Process]:
+    servers.kafka = services.start_kafka(instance)
+    yield servers.kafka
+    servers.kafka.stop()
+
+
+@pytest.fixture
+def settings(instance: Settings, tmp_path: Path) -> Settings:
+    """A copy of the instance's settings in which everything that tests could share has a name of its own."""
+    own = instance.model_copy(deep=True)
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    own.path.run = tmp_path / "run"
+    own.path.run.mkdir()
+    own.database.db = name
+    own.database.username = f"{name}_writer"
+    own.database.query_username = f"{name}_reader"
+    own.kafka.group = name
+    own.server.port, own.dask.scheduler_port = services.free_ports(2)
+    return own
+
+
+@pytest.fixture
+def mongo(settings: Settings, mongod_process: services.Process) -> Iterator[MongoClient[dict[str, Any]]]:
+    accounts.prepare(settings)
+    with connect(settings, Role.WRITER) as client:
+        yield client
+    with connect(settings, Role.ADMIN) as admin:
+        for name in (settings.database.db, settings.database.system_db):
+            admin.drop_database(name)
+    accounts.drop_accounts(settings)
+
+
+@pytest.fixture
+def kafka(settings: Settings, kafka_process: services.Process) -> str:
+    return settings.kafka.servers
+
+
+@pytest.fixture
+def dask_cluster(settings: Settings, mongo: MongoClient[dict[str, Any]]) -> Iterator[services.DaskCluster]:
+    with services.dask_cluster(settings) as cluster:
+        yield cluster
+
+
+def _folder(variable: str) -> Path:
+    named = os.environ.get(variable)
+    if not named:
+        pytest.skip(f"{variable} is not set")
+    return Path(named)
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Path:
+    """Folder of real alerts, which ``KOWALSKI_SAMPLE_DATA`` names."""
+    return _folder("KOWALSKI_SAMPLE_DATA")
+
+
+@pytest.fixture(scope="session")
+def bench_scripts() -> Path:
+    """Folder of the scripts that make workloads, which ``KOWALSKI_BENCH`` names."""
+    return _folder("KOWALSKI_BENCH")
