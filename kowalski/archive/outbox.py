@@ -191,6 +191,10 @@ class Queue:
     def __init__(self, system: AsyncDatabase[Document]) -> None:
         self._outbox: AsyncCollection[Document] = system[names.OUTBOX]
 
+    async def ensure_indexes(self) -> None:
+        """Like `ensure_indexes`."""
+        await self._outbox.create_indexes(list(INDEXES))
+
     async def due(self, now: datetime, busy: Collection[str], limit: int) -> list[Document]:
         """Find pending documents whose time has come, longest waiting first, one per object.
 
@@ -240,9 +244,7 @@ class Queue:
 
     async def refuse(self, identity: Document, step: str, reason: str) -> None:
         """Note that SkyPortal refused a call for good; it counts as done until someone asks for a retry."""
-        # $literal and $setField: a step's name may hold dots, the reason may begin with a dollar sign
-        refused = {"$setField": {"field": {"$literal": step}, "input": "$refused", "value": {"$literal": reason}}}
-        await self._outbox.update_one({"_id": identity}, [{"$set": {"refused": refused}}])
+        await self._outbox.update_one({"_id": identity}, {"$set": {f"refused.{step}": reason, "attempts": 0}})
 
     async def postpone(self, document: Document, until: datetime, reason: str) -> None:
         """Note a failed attempt; the object's documents wait until ``until``."""
@@ -250,8 +252,8 @@ class Queue:
         await self._outbox.update_one({"_id": document["_id"]}, update)
         await self.defer(document["_id"]["survey"], document["objectId"], until)
 
-    async def finish(self, document: Document, now: datetime, keep_days: int) -> bool:
-        """Close a document whose steps are all done or refused.
+    async def finish(self, document: Document, refused: Mapping[str, str], now: datetime, keep_days: int) -> bool:
+        """Close a document whose steps are all done or refused (step -> reason).
 
         Returns
         -------
@@ -259,8 +261,6 @@ class Queue:
             False if a pass was added since ``document`` was read: there is more to do.
         """
         same = {"$eq": [{"$size": {"$objectToArray": "$passes"}}, len(document["passes"])]}
-        stored = await self._outbox.find_one({"_id": document["_id"]}, {"refused": 1})
-        refused = (stored or {}).get("refused") or {}
         if refused:
             outcome: Document = {"state": State.FAILED.value, "error": "; ".join(sorted(set(refused.values())))}
         else:
@@ -268,6 +268,10 @@ class Queue:
             outcome = {"state": State.DELIVERED.value, "error": None, "expires_at": expires, "delivered_at": now}
         result = await self._outbox.update_one({"_id": document["_id"], "$expr": same}, {"$set": outcome})
         return result.matched_count == 1
+
+    async def fail(self, identity: Document, reason: str) -> None:
+        """Give a document up that no call can be made of."""
+        await self._outbox.update_one({"_id": identity}, {"$set": {"state": State.FAILED.value, "error": reason}})
 
     async def backlog(self) -> Document:
         """Count pending and failed documents, and give the time at which the oldest pending one was made (UTC)."""

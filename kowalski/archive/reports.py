@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
 
 from kowalski.archive import names
@@ -22,6 +23,12 @@ def put(system: Database[Document], service: str, **fields: Any) -> None:
     """Replace the report of ``service``."""
     report = {"_id": service, "at": datetime.now(UTC), **fields}
     system[names.REPORTS].replace_one({"_id": service}, report, upsert=True)
+
+
+async def put_async(system: AsyncDatabase[Document], service: str, **fields: Any) -> None:
+    """Like `put`, for asyncio."""
+    report = {"_id": service, "at": datetime.now(UTC), **fields}
+    await system[names.REPORTS].replace_one({"_id": service}, report, upsert=True)
 
 
 def read(system: Database[Document], kind: str) -> list[Document]:

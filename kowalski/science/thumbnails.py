@@ -134,7 +134,8 @@ def _palette() -> bytes:
     """Give the 256 colours of "bone", three bytes each."""
     steps = np.linspace(0.0, 1.0, 256)
     channels = [np.interp(steps, *nodes) for nodes in BONE_NODES.values()]
-    return (np.stack(channels, axis=1) * 255.0).astype(np.uint8).tobytes()
+    # the nodes are rounded decimals: without the small addition, whole levels would fall to the one below
+    return (np.stack(channels, axis=1) * 255.0 + 1e-9).astype(np.uint8).tobytes()
 
 
 def _png(levels: NDArray[np.uint8]) -> bytes:

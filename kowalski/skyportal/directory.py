@@ -1,0 +1,77 @@
+"""Ids and names that SkyPortal has given: looked up when first needed, kept for minutes, failures never kept."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kowalski.skyportal.client import Refused, SkyPortal, TryAgain
+
+FRESH = 300.0
+"""For how long an answer is used, seconds."""
+
+
+class Directory:
+    """What the payloads need to know of a SkyPortal."""
+
+    def __init__(self, skyportal: SkyPortal, clock: Callable[[], float] = time.monotonic) -> None:
+        self._skyportal = skyportal
+        self._clock = clock
+        self._known: dict[str, tuple[float, Any]] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def instrument_id(self, name: str) -> int:
+        """Find an instrument's id by its name.
+
+        Raises
+        ------
+        TryAgain
+            If SkyPortal has no such instrument (yet).
+        """
+        found = await self._look_up(f"instrument {name}", lambda: self._skyportal.instruments(name))
+        if not found:
+            raise self._missing(f"instrument {name}")
+        return int(found[0].id)
+
+    async def stream_id(self, name: str) -> int:
+        """Find a stream's id by its name.
+
+        Raises
+        ------
+        TryAgain
+            If SkyPortal has no such stream (yet).
+        """
+        for stream in await self._look_up("streams", self._skyportal.streams):
+            if stream.name == name:
+                return int(stream.id)
+        raise self._missing("streams", f"stream {name}")
+
+    async def origin(self, group_id: int, filter_id: int) -> str:
+        """Name a filter's annotations: ``<group>:<filter>``.
+
+        Raises
+        ------
+        Refused
+            If the group has no such filter (any more).
+        """
+        group = await self._look_up(f"group {group_id}", lambda: self._skyportal.group(group_id))
+        for one in group.filters:
+            if one.id == filter_id:
+                return f"{group.shown}:{one.name}"
+        self._known.pop(f"group {group_id}", None)
+        raise Refused(f"group {group_id} has no filter {filter_id}")
+
+    def _missing(self, key: str, what: str | None = None) -> TryAgain:
+        self._known.pop(key, None)
+        return TryAgain(f"SkyPortal has no {what or key}", away=True)
+
+    async def _look_up(self, key: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        async with self._locks[key]:
+            until, value = self._known.get(key, (0.0, None))
+            if until <= self._clock():
+                value = await ask()
+                self._known[key] = (self._clock() + FRESH, value)
+            return value
