@@ -140,6 +140,9 @@ def _properties(settings: Settings, folder: Path) -> dict[str, str | int]:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
+        # After a crash Kafka takes itself for still running until this session ends: 9 s without the next two lines.
+        "broker.session.timeout.ms": 4000,
+        "broker.heartbeat.interval.ms": 1000,
     }
 
 

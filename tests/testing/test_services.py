@@ -80,5 +80,5 @@ def test_dask_workers_join(settings: Settings) -> None:
         Client(cluster.address, set_as_default=False) as client,
     ):
         assert len(client.scheduler_info()["workers"]) == 2
-        assert client.submit(os.environ.get, "KOWALSKI_CONFIG").result() == str(settings.path.run / "config.yaml")
+        assert client.submit(os.getenv, "KOWALSKI_CONFIG").result() == str(settings.path.run / "config.yaml")
     assert not any(process.is_running for process in (cluster.scheduler, *cluster.workers))
