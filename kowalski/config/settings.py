@@ -219,6 +219,7 @@ class Model(Section):
     feature_norms: dict[str, float] = {}
     order: tuple[Literal["triplet", "features"], ...] = ("features", "triplet")
     format: Literal["h5", "pb", "onnx"] = "h5"
+    file: str | None = None
     url: str | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 

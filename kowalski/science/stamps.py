@@ -92,7 +92,7 @@ def gunzip(data: bytes, limit: int = MAX_BYTES) -> bytes:
         member = isal_zlib.decompressobj(wbits=31)
         try:
             content += member.decompress(rest, limit + 1 - len(content))
-        except isal_zlib.error as error:
+        except isal_zlib.IsalError as error:  # type: ignore[misc]  # its stub declares an instance
             raise StampError(f"its gzip data are damaged: {error}") from error
         if len(content) > limit:
             raise StampError(f"it holds more than {limit} bytes")

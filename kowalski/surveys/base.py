@@ -89,10 +89,23 @@ class Survey(ABC):
     topics: ClassVar[str]
     """Regular expression of the survey's Kafka topics with a group ``date`` (YYYYMMDD)."""
     histories: ClassVar[tuple[History, ...]]
+    light_curve: ClassVar[tuple[str, str]] = ("prv_candidates", "magpsf")
+    """The history that holds an object's detections, and its field of magnitudes."""
     program_field: ClassVar[str | None] = None
     """Field of the alert document that holds the program id, where the survey has programs."""
-    kept_fields: ClassVar[tuple[str, ...]] = ("schemavsn", "publisher", "objectId", "candid", "candidate", "classifications", "coordinates")
+    kept_fields: ClassVar[tuple[str, ...]] = (
+        "schemavsn",
+        "publisher",
+        "objectId",
+        "candid",
+        "candidate",
+        "classifications",
+        "coordinates",
+    )
     """Fields of the alert that filters see, beside histories and cross-matches."""
+
+    history_features: ClassVar[frozenset[str]] = frozenset()
+    """Those of `features` that need the object's earlier detections."""
 
     # Stamps
     stamp_fields: ClassVar[tuple[str, str, str]] = ("cutoutScience", "cutoutTemplate", "cutoutDifference")

@@ -29,6 +29,7 @@ class ZTF(Survey):
         History("fp_hists", key=("jd",), prefer=("alert_mag",), by_program=True, match={"procstatus": "0"}),
     )
     program_field = "candidate.programid"
+    history_features = frozenset({"peakmag_so_far", "maxmag_so_far", "days_since_peak", "days_to_peak", "age"})
     stamp_orientation = ("flipud",)
     instrument = "ZTF"
     bands = {1: "ztfg", 2: "ztfr", 3: "ztfi"}
