@@ -1,0 +1,153 @@
+"""What `status` tells: every service, and what the system database says of the work."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from confluent_kafka import KafkaException
+from pymongo.errors import PyMongoError
+
+from kowalski.archive import client, names, outbox, reports
+from kowalski.config import Settings
+from kowalski.runtime.errors import ServiceError
+from kowalski.runtime.services import Service, services
+from kowalski.runtime.supervisor import Process, Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One process of a service, or a service that somebody else runs.
+
+    Attributes
+    ----------
+    name
+        The process: ``api``, ``worker-0`` …
+    state
+        ``running``, ``starting``, ``stopped``, ``failing``, or ``external`` for a service that others run.
+    healthy, detail
+        Whether the service does its work, and what its check says.
+    pid, uptime
+        Process id and seconds since it was started; None where there is no process of ours.
+    address, log
+        Where it is, and where it writes its log.
+    """
+
+    name: str
+    state: str
+    healthy: bool
+    detail: str
+    pid: int | None
+    uptime: float | None
+    address: str
+    log: str | None
+
+
+@dataclass(slots=True)
+class Status:
+    """The state of an instance; what the databases can't be asked for is None.
+
+    Attributes
+    ----------
+    services
+        All of them, in the order in which they start.
+    lag
+        By survey and topic: how many alerts are in Kafka that are not yet durably processed.
+    dead_letters
+        How many packets could not be processed.
+    outbox
+        By state: how many passes there are.
+    workers
+        By worker's address: which models it has loaded, which it misses, which catalogs are absent.
+    suspended_filters
+        Filters that were switched off because they kept failing.
+    problems
+        What is wrong, a sentence each.
+    """
+
+    services: list[ServiceStatus]
+    lag: dict[str, dict[str, int]] = field(default_factory=dict)
+    dead_letters: int | None = None
+    outbox: dict[str, int] | None = None
+    workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    suspended_filters: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every service does its work."""
+        return all(service.healthy for service in self.services)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, for JSON."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+def gather(settings: Settings) -> Status:
+    """Ask every service and the databases."""
+    processes = Supervisor(settings).processes()
+    status = Status([line for service in services(settings) for line in _lines(service, settings, processes)])
+    status.problems = [f"{line.name}: {line.detail or line.state}" for line in status.services if not line.healthy]
+    healthy = {line.name for line in status.services if line.healthy}
+    if "mongod" in healthy:
+        _ask_database(settings, status)
+    if {"mongod", "kafka"} <= healthy:
+        _ask_lag(settings, status)
+    return status
+
+
+def _lines(service: Service, settings: Settings, processes: list[Process]) -> list[ServiceStatus]:
+    ours = [process for process in processes if process.program == service.name]
+    if service.embedded and not ours:
+        return [ServiceStatus(service.name, "stopped", False, "", None, None, service.address, None)]
+    started = max((process.started for process in ours), default=0.0)
+    health = service.check(settings, started)
+    if not service.embedded:
+        return [ServiceStatus(service.name, "external", health.ok, health.detail, None, None, service.address, None)]
+    return [
+        ServiceStatus(
+            name=process.name,
+            state=_state(process),
+            healthy=health.ok and process.state == "RUNNING",
+            detail=health.detail,
+            pid=process.pid or None,
+            uptime=time.time() - process.started if process.pid else None,
+            address=service.address,
+            log=str(process.log),
+        )
+        for process in ours
+    ]
+
+
+def _state(process: Process) -> str:
+    known = {"RUNNING": "running", "STARTING": "starting", "STOPPING": "stopping", "STOPPED": "stopped"}
+    return known.get(process.state, "failing")
+
+
+def _ask_database(settings: Settings, status: Status) -> None:
+    try:
+        with client.connect(settings, serverSelectionTimeoutMS=3000) as connection:
+            system = client.system_database(connection, settings)
+            status.dead_letters = system[names.DEAD_LETTERS].estimated_document_count()
+            status.outbox = dict(outbox.counts(system))
+            status.workers = {
+                str(report["_id"]).partition(":")[2]: {
+                    key: value for key, value in report.items() if key not in ("_id", "at")
+                }
+                for report in reports.read(system, "worker")
+            }
+            shown = {"_id": 0, "filter_id": 1, "group_id": 1, "catalog": 1, "suspended": 1}
+            status.suspended_filters = list(system[names.FILTERS].find({"suspended": {"$ne": None}}, shown))
+    except PyMongoError as error:
+        status.problems.append(f"MongoDB can't be asked: {' '.join(str(error).split())}")
+
+
+def _ask_lag(settings: Settings, status: Status) -> None:
+    from kowalski.broker.lag import consumer_lag  # it needs the surveys' code, which `status` may do without
+
+    for survey in settings.enabled_surveys:
+        try:
+            status.lag[survey] = consumer_lag(settings, survey)
+        except (KafkaException, ServiceError) as error:
+            status.problems.append(f"the lag of {survey} can't be told: {error}")
