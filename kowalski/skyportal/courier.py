@@ -1,0 +1,222 @@
+"""The courier: works the outbox off into SkyPortal, in a process of its own.
+
+Each object has a lane: its alerts go one after the other, in order of time; objects go in parallel. Everything the
+courier knows is in the outbox, so it can end at any moment, in whatever way, and go on later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from datetime import UTC, datetime, timedelta
+
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import ConnectionFailure, WTimeoutError
+
+from kowalski.archive import reports
+from kowalski.archive.client import Document, async_data_database, async_system_database, connect_async
+from kowalski.archive.outbox import Queue
+from kowalski.config import Settings
+from kowalski.skyportal.breaker import Breaker, backoff
+from kowalski.skyportal.client import SkyPortal, TryAgain
+from kowalski.skyportal.delivery import Delivery, Stopped, Tools
+from kowalski.skyportal.directory import Directory
+from kowalski.skyportal.material import Material
+
+log = logging.getLogger(__name__)
+
+SERVICE = "courier"
+"""Name of the courier's report."""
+IDLE = 0.5
+"""How long a new document waits at most until it is seen, seconds."""
+REPORT_EVERY = 3.0
+"""Time between reports, seconds."""
+ARCHIVE_AWAY = (ConnectionFailure, WTimeoutError)
+"""MongoDB is away or can't make a write durable: nothing is wrong with the document at hand."""
+
+
+class Courier:
+    """Takes documents from the outbox to SkyPortal until it is stopped.
+
+    Parameters
+    ----------
+    settings
+        Of this instance; ``skyportal`` says where to and how many lanes.
+    skyportal
+        The client to use.
+    data, system
+        The two databases.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        skyportal: SkyPortal,
+        data: AsyncDatabase[Document],
+        system: AsyncDatabase[Document],
+    ) -> None:
+        self._settings = settings.skyportal
+        self._system = system
+        self._queue = Queue(system)
+        self._stopping = asyncio.Event()
+        self._tools = Tools(skyportal, Directory(skyportal), self._queue, Material(data), self._stopping.is_set)
+        self._breaker = Breaker(
+            self._settings.backoff_seconds, self._settings.backoff_max_seconds, self._settings.lanes
+        )
+        self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._delivered = 0
+        self._last_error: str | None = None
+
+    def stop(self) -> None:
+        """Finish the calls at hand, then end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Deliver until `stop` is called."""
+        reporter = asyncio.create_task(self._report_regularly())
+        try:
+            await self._queue_ready()
+            while not self._stopping.is_set():
+                await self._fill_lanes()
+                await self._wait()
+            await asyncio.gather(*self._lanes.values())
+        finally:
+            for task in (reporter, *self._lanes.values()):
+                task.cancel()
+        await self._report()
+
+    async def _queue_ready(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._queue.ensure_indexes()
+            except ARCHIVE_AWAY as error:
+                self._note(f"MongoDB: {error}")
+                await asyncio.sleep(IDLE)
+            else:
+                return
+
+    async def _fill_lanes(self) -> None:
+        """Start a lane for each object that has something due, as far as there is room."""
+        room = (1 if self._breaker.is_trying else self._settings.lanes) - len(self._lanes)
+        if room <= 0 or self._breaker.pause:
+            return
+        try:
+            documents = await self._queue.due(datetime.now(UTC), set(self._lanes), 4 * self._settings.lanes)
+        except ARCHIVE_AWAY as error:
+            self._note(f"MongoDB: {error}")
+            return
+        for document in documents:
+            if room > 0 and document["objectId"] not in self._lanes:
+                self._lanes[document["objectId"]] = asyncio.create_task(self._lane(document))
+                room -= 1
+
+    async def _wait(self) -> None:
+        """Wait until a lane has ended or it is time to look again; a lane that failed unexpectedly ends the courier."""
+        if not self._lanes:
+            await self._sleep(min(IDLE, self._breaker.pause) or IDLE)
+            return
+        await asyncio.wait(self._lanes.values(), timeout=IDLE, return_when=asyncio.FIRST_COMPLETED)
+        for object_id, task in list(self._lanes.items()):
+            if task.done():
+                del self._lanes[object_id]
+                task.result()
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+    async def _lane(self, document: Document) -> None:
+        """Deliver what is due of one object, in order."""
+        survey, object_id = document["_id"]["survey"], document["objectId"]
+        following: Document | None = document
+        try:
+            while following is not None and await self._deliver(following):
+                following = await self._queue.head(survey, object_id)
+        except Stopped:
+            return
+        except ARCHIVE_AWAY as error:
+            self._note(f"MongoDB: {error}")
+
+    async def _deliver(self, document: Document) -> bool:
+        """Bring one document as far as possible; returns whether the object's next one may follow."""
+        try:
+            delivery = Delivery(self._tools, document)
+            await delivery.run()
+        except TryAgain as error:
+            await self._postpone(document, error)
+            return False
+        except (LookupError, TypeError, ValueError) as error:
+            # No call can be made of its content. Whatever that is, the rest of the outbox must go on.
+            log.exception("outbox document %s can't be delivered", document["_id"])
+            await self._queue.fail(document["_id"], f"it can't be delivered: {type(error).__name__}: {error}")
+            return True
+        self._breaker.succeeded()
+        now = datetime.now(UTC)
+        if await self._queue.finish(document, delivery.refused, now, self._settings.keep_days):
+            self._delivered += not delivery.refused
+            for step, reason in delivery.refused.items():
+                self._note(f"alert {document['_id']['candid']}, {step}: {reason}")
+        return True
+
+    async def _postpone(self, document: Document, error: TryAgain) -> None:
+        self._note(str(error))
+        self._breaker.failed(away=error.away, pause=error.pause)
+        own = 0.0
+        if not error.away:
+            longest = self._settings.backoff_max_seconds
+            own = backoff(document["attempts"] + 1, self._settings.backoff_seconds, longest)
+        until = datetime.now(UTC) + timedelta(seconds=max(own, error.pause or 0.0, self._breaker.pause))
+        await self._queue.postpone(document, until, str(error))
+
+    def _note(self, message: str) -> None:
+        if message != self._last_error:
+            log.warning("%s", message)
+        self._last_error = message
+
+    async def _report_regularly(self) -> None:
+        while True:
+            try:
+                await self._report()
+            except ARCHIVE_AWAY as error:
+                self._note(f"MongoDB: {error}")
+            await asyncio.sleep(REPORT_EVERY)
+
+    async def _report(self) -> None:
+        backlog = await self._queue.backlog()
+        oldest = backlog["oldest"]
+        age = None if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
+        await reports.put_async(
+            self._system,
+            SERVICE,
+            **backlog,
+            oldest_seconds=age,
+            delivered=self._delivered,
+            away=self._breaker.is_trying,
+            last_error=self._last_error,
+        )
+
+
+async def deliver(settings: Settings) -> None:
+    """Run a courier until the process is asked to end (SIGTERM or SIGINT)."""
+    skyportal = SkyPortal(settings.skyportal)
+    async with connect_async(settings) as mongo:
+        data, system = async_data_database(mongo, settings), async_system_database(mongo, settings)
+        courier = Courier(settings, skyportal, data, system)
+        loop = asyncio.get_running_loop()
+        for wanted in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(wanted, courier.stop)
+        try:
+            await courier.run()
+        finally:
+            await skyportal.aclose()
+
+
+def main(settings: Settings) -> None:
+    """Deliver what passes to SkyPortal, until the process is asked to end; returns at once if SkyPortal is off."""
+    if not settings.skyportal.enabled:
+        log.warning("skyportal.enabled is false: there is nothing to deliver")
+        return
+    asyncio.run(deliver(settings))
