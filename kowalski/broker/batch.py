@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from kowalski.archive.objects import Known
 from kowalski.surveys.base import Alert, Survey
 
 
@@ -45,13 +46,22 @@ class Batch:
     survey: Survey
     works: list[Work] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    known: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    """Objects that the archive already holds, with (jd, magpsf) of their detections."""
+    known: dict[str, Known] = field(default_factory=dict)
+    """What the archive already holds of the batch's objects."""
     matches: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
     """Cross-matches of new objects: object id -> catalog -> documents."""
 
+    def objects(self) -> dict[str, list[Work]]:
+        """Group the works by object; those of one object stay in order of jd."""
+        groups: dict[str, list[Work]] = {}
+        for work in self.works:
+            groups.setdefault(work.alert.object_id, []).append(work)
+        return groups
+
     def reject(self, works: list[tuple[Work, str]], stage: str) -> None:
         """Take works out of the batch, each with the reason why ``stage`` refuses it."""
+        if not works:
+            return
         gone = {id(work) for work, _ in works}
         self.rejected += [Rejected(work.packet, stage, reason) for work, reason in works]
         self.works = [work for work in self.works if id(work) not in gone]

@@ -1,0 +1,158 @@
+"""Catalogs of the data database, and which of their sources lie near given positions: one query per catalog.
+
+A catalog that carries HEALPix cells (fields ``coordinates.hpx_<order>`` with an index) is asked for the nine cells
+around each position, which costs a tenth of a geometric search; one without is searched by ``$geoWithin``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from kowalski.archive import indexes
+from kowalski.archive.client import Document
+from kowalski.config.settings import CrossMatch
+from kowalski.science import pairs
+from kowalski.science.coordinates import Floats, best_order, healpix_field, healpix_neighbourhood, separation
+from kowalski.science.galaxies import ELLIPSES, NEARBY, DistanceRule
+
+Matches = list[list[Document]]
+"""For each position the matching documents, nearest first."""
+
+ARCSEC = {"arcsec": 1.0, "arcmin": 60.0, "deg": 3600.0, "rad": math.degrees(3600.0)}
+MARGIN = 1.0 + 1e-6
+"""Widens MongoDB's own cone a little: the exact cut is made on the separation."""
+POSITION, CELL = "_position", "_cell"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """One catalog and how alerts are matched with it.
+
+    Attributes
+    ----------
+    order
+        The HEALPix order to search by; None to search geometrically.
+    carried
+        All orders of which the catalog carries cells.
+    """
+
+    collection: Collection[Document]
+    declared: CrossMatch
+    order: int | None
+    carried: tuple[int, ...] = ()
+
+    @property
+    def radius(self) -> float:
+        """Radius of the cone, arcsec."""
+        return self.declared.cone_search_radius * ARCSEC[self.declared.cone_search_unit]
+
+    def match(self, ra: Floats, dec: Floats) -> Matches:
+        """Find the sources near each position."""
+        if self.order is None:
+            documents = self._query({"$or": [_cone(a, d, self.radius) for a, d in zip(ra, dec, strict=True)]}, None)
+            candidates = pairs.every(ra.size, len(documents))
+        else:
+            around = healpix_neighbourhood(ra, dec, self.order)
+            cells = np.unique(around[around >= 0]).tolist()
+            field = healpix_field(self.order)
+            documents = self._query({field: {"$in": cells}}, f"${field}")
+            found = np.array([document.pop(CELL) for document in documents], np.int64)
+            candidates = pairs.by_cell(around, found)
+        positions = np.array([document.pop(POSITION) for document in documents], float).reshape(-1, 2)
+        near, arcsec = pairs.within(candidates, self.radius, (ra, dec), (positions[:, 0] + 180.0, positions[:, 1]))
+        matches: Matches = [[] for _ in range(ra.size)]
+        rule = self._rule()
+        for left, right, distance in zip(near.left.tolist(), near.right.tolist(), arcsec.tolist(), strict=True):
+            document = documents[right]
+            matched = document if rule is None else rule.match(document, distance)
+            if matched is not None:
+                matches[left].append(matched)
+        if rule is not None:
+            _add_nearby(matches, rule, ra, dec)
+        return matches
+
+    def _query(self, where: Document, cell: str | None) -> list[Document]:
+        extra: Document = {POSITION: "$coordinates.radec_geojson.coordinates"}
+        if cell is not None:
+            extra[CELL] = cell
+        stages: list[Document] = [{"$match": {**where, **self.declared.filter}}, {"$set": extra}]
+        shown = self.declared.projection
+        if shown:
+            excludes = all(value in (0, False) for key, value in shown.items() if key != "_id")
+            stages.append({"$project": shown if excludes else {**shown, **dict.fromkeys(extra, 1)}})
+        elif self.carried:
+            stages.append({"$unset": [healpix_field(order) for order in self.carried]})
+        return list(self.collection.aggregate(stages))
+
+    def _rule(self) -> DistanceRule | None:
+        declared = self.declared
+        if not declared.use_distance:
+            return None
+        return DistanceRule(
+            field=declared.distance_value or "",
+            method="mpc" if (declared.distance_method or "").lower() == "mpc" else "redshift",
+            kpc=declared.cm_at_distance or 0.0,
+            near_arcsec=declared.cm_low_distance or 0.0,
+        )
+
+
+def _cone(ra: float, dec: float, radius: float) -> Document:
+    circle = [[ra - 180.0, dec], math.radians(radius * MARGIN / 3600.0)]
+    return {"coordinates.radec_geojson": {"$geoWithin": {"$centerSphere": circle}}}
+
+
+def _add_nearby(matches: Matches, rule: DistanceRule, ra: Floats, dec: Floats) -> None:
+    """Add M31 and M33 to the positions that lie in their ellipses, in order of separation."""
+    for galaxy in NEARBY:
+        ellipse = ELLIPSES[galaxy["_id"]]
+        for index in np.flatnonzero(ellipse.holds(ra, dec)):
+            arcsec = float(separation(ra[index], dec[index], ellipse.ra, ellipse.dec))
+            found = matches[index]
+            place = sum(document["coordinates"]["distance_arcsec"] <= arcsec for document in found)
+            found.insert(place, rule.measured(galaxy, arcsec))
+
+
+class Catalogs:
+    """The catalogs with which a survey's alerts are matched.
+
+    Whether they exist, and how they are indexed, is looked up again every ``refresh`` seconds, so that a catalog
+    that is ingested while the broker runs is used from then on.
+    """
+
+    def __init__(self, data: Database[Document], declared: Mapping[str, CrossMatch], refresh: float = 60.0) -> None:
+        self._data = data
+        self._declared = declared
+        self._refresh = refresh
+        self._looked_up = -math.inf
+        self._present: dict[str, Catalog] = {}
+        self.missing: dict[str, str] = {}
+        """Catalogs that can't be used: name -> reason."""
+
+    def match(self, ra: Floats, dec: Floats) -> dict[str, Matches]:
+        """Match positions with every catalog; each position has a list for every usable catalog, empty if no match."""
+        if time.monotonic() - self._looked_up > self._refresh:
+            self._look_up()
+        return {name: catalog.match(ra, dec) for name, catalog in self._present.items()}
+
+    def _look_up(self) -> None:
+        existing = set(self._data.list_collection_names())
+        present: dict[str, Catalog] = {}
+        missing: dict[str, str] = {}
+        for name, declared in self._declared.items():
+            if name not in existing:
+                missing[name] = "no such collection"
+                continue
+            carried = indexes.healpix_orders(self._data, name)
+            order = best_order(Catalog(self._data[name], declared, None).radius, carried)
+            if order is None and not indexes.has_sphere(self._data, name):
+                missing[name] = "its positions have no index"
+                continue
+            present[name] = Catalog(self._data[name], declared, order, tuple(carried))
+        self._present, self.missing, self._looked_up = present, missing, time.monotonic()

@@ -1,0 +1,279 @@
+"""The broker of one survey: Kafka messages to batches, batches to Dask, offsets back to Kafka when all is durable.
+
+Kafka is the queue: what can't be worked on stays there. A bounded number of batches is in flight; while that is reached,
+or something that Kowalski depends on is away, the partitions are paused and the broker waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from distributed import KilledWorker
+
+from kowalski.broker import spool
+from kowalski.broker.batch import Packet
+from kowalski.broker.bookkeeping import Bookkeeping
+from kowalski.broker.dispatch import ClusterLost, Dispatcher, Finished
+from kowalski.broker.kafka import client_config, group_id
+from kowalski.broker.lag import topic_pattern
+from kowalski.broker.ledger import Ledger
+from kowalski.broker.patience import Patience
+from kowalski.broker.spool import Ticket
+from kowalski.config import Settings
+from kowalski.surveys.base import Survey
+
+POLL_SECONDS = 0.05
+"""How long one look for new messages lasts; results are collected in between."""
+DRAIN_SECONDS = 8.0
+"""At the end, how long batches in flight are waited for."""
+COMMIT_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class AlertBroker:
+    """Takes a survey's alerts from Kafka and sees to it that each is processed, whatever fails in between.
+
+    Parameters
+    ----------
+    settings
+        The instance's settings.
+    survey
+        Whose alerts.
+    nights
+        Nights (YYYYMMDD) to read; none means all that Kafka has and will have.
+    """
+
+    def __init__(self, settings: Settings, survey: Survey, nights: Sequence[str] = ()) -> None:
+        self._settings = settings
+        self._limits = settings.broker
+        self._survey = survey
+        self._pattern = topic_pattern(settings, survey, tuple(nights))
+        switch = settings.surveys.get(survey.name)
+        address = (switch.scheduler_address if switch is not None else None) or settings.dask.address
+        self._dispatcher = Dispatcher(address)
+        self._ledger = Ledger()
+        self._patience = Patience()
+        self._books = Bookkeeping(settings, survey)
+        self._buffer: list[Packet] = []
+        self._buffered = 0
+        self._first_at = 0.0
+        self._waiting: deque[tuple[int, Ticket]] = deque()
+        self._parts: dict[int, tuple[int, set[int]]] = {}
+        self._number = 0
+        self._paused: frozenset[tuple[str, int]] = frozenset()
+        self._committed_at = 0.0
+        self._consumer = Consumer(self._consumer_config())
+
+    def _consumer_config(self) -> dict[str, Any]:
+        refresh = int(self._settings.kafka.discover_seconds * 1000)
+        return client_config(
+            self._settings,
+            **{
+                "group.id": group_id(self._settings, self._survey),
+                "auto.offset.reset": "earliest",
+                "enable.auto.commit": False,
+                "partition.assignment.strategy": "cooperative-sticky",
+                "topic.metadata.refresh.interval.ms": refresh,
+                "max.poll.interval.ms": 600_000,
+                "session.timeout.ms": 10_000,
+                "fetch.message.max.bytes": 8 * 1024 * 1024,
+                "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 32 * 1024,
+            },
+        )
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        """Work until ``stopped`` says so; then finish what is in flight, as far as that is quick."""
+        spool.clear(self._settings.spool, self._survey.name)
+        self._patience.until(self._books.prepare, stopped)
+        log.info("reading %s as %s", self._pattern, group_id(self._settings, self._survey))
+        self._consumer.subscribe([self._pattern], on_revoke=self._revoked, on_lost=self._lost)
+        try:
+            while not stopped():
+                self._step()
+            self._drain()
+        finally:
+            self._consumer.close()
+            self._dispatcher.close()
+
+    def _step(self) -> None:
+        self._collect()
+        self._send()
+        self._steer()
+        self._take()
+        self._cut()
+        self._commit()
+        self._books.report_if_due(self._state)
+
+    def _drain(self) -> None:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while len(self._dispatcher) and time.monotonic() < deadline:
+            self._collect()
+            time.sleep(POLL_SECONDS)
+        self._commit(at_once=True)
+        self._books.report(self._state())
+
+    # From Kafka to tickets
+
+    @property
+    def _room(self) -> bool:
+        """Whether another batch may be taken from Kafka."""
+        batches = len(self._dispatcher) + len(self._waiting)
+        size = sum(ticket.size for _, ticket in self._waiting) + self._dispatcher.size
+        return batches < self._limits.in_flight and size < self._limits.in_flight_bytes and not self._patience.waiting
+
+    def _steer(self) -> None:
+        """Pause all assigned partitions while there is no room, resume them when there is."""
+        assigned = frozenset((partition.topic, partition.partition) for partition in self._consumer.assignment())
+        wanted = frozenset() if self._room else assigned
+        pause, resume = wanted - self._paused, (self._paused - wanted) & assigned
+        if pause:
+            self._consumer.pause([TopicPartition(*key) for key in pause])
+        if resume:
+            self._consumer.resume([TopicPartition(*key) for key in resume])
+        self._paused = wanted
+
+    def _take(self) -> None:
+        for message in self._consumer.consume(self._limits.batch_size - len(self._buffer), POLL_SECONDS):
+            error = message.error()
+            if error is not None:
+                self._kafka_says(error)
+                continue
+            if not self._buffer:
+                self._first_at = time.monotonic()
+            packet = spool.packet_of(message)
+            self._buffer.append(packet)
+            self._buffered += len(packet.value)
+            if self._buffered >= self._limits.batch_bytes:
+                self._cut()
+
+    def _kafka_says(self, error: KafkaError) -> None:
+        """Note an event of the Kafka client; it reconnects by itself unless the error is fatal."""
+        if error.fatal():
+            raise KafkaException(error)
+        if error.code() != KafkaError._PARTITION_EOF:
+            log.warning("Kafka: %s", error.str())
+            self._books.trouble = f"Kafka: {error.str()}"
+
+    def _cut(self) -> None:
+        """Make a batch of what is buffered if it is full or old, or if there is nothing else to do."""
+        if not self._buffer:
+            return
+        full = len(self._buffer) >= self._limits.batch_size or self._buffered >= self._limits.batch_bytes
+        old = time.monotonic() - self._first_at >= self._limits.batch_age_seconds
+        idle = not len(self._dispatcher) and not self._waiting
+        if full or old or idle:
+            ticket = self._enqueue(self._buffer)
+            self._ledger.take(self._number, ticket.spans)
+            self._buffer, self._buffered = [], 0
+
+    def _enqueue(self, packets: Sequence[Packet]) -> Ticket:
+        ticket = spool.write(self._settings.spool, self._survey.name, packets)
+        self._number += 1
+        self._waiting.append((self._number, ticket))
+        return ticket
+
+    # To Dask and back
+
+    def _send(self) -> None:
+        while self._waiting and not self._patience.waiting:
+            number, ticket = self._waiting[0]
+            try:
+                self._dispatcher.submit(number, ticket)
+            except ClusterLost as error:
+                self._patience.failed(error)
+                self._books.trouble = str(error)
+                return
+            self._waiting.popleft()
+            if self._patience.doubtful:
+                return  # one batch shows whether the trouble is over
+
+    def _collect(self) -> None:
+        for finished in self._dispatcher.collect():
+            if finished.report is not None:
+                self._patience.succeeded()
+                self._books.count(finished.report)
+                self._done(finished.number, finished.ticket)
+            elif isinstance(finished.error, KilledWorker):
+                self._suspect(finished)
+            else:
+                self._again(finished)
+
+    def _again(self, finished: Finished) -> None:
+        """Keep a batch that could not be processed through no fault of its own, and wait before the next try."""
+        reason = f"{type(finished.error).__name__}: {finished.error}"[:500]
+        log.warning("batch %s has to wait: %s", finished.number, reason)
+        self._books.trouble = reason
+        self._patience.failed(finished.error)
+        self._waiting.appendleft((finished.number, finished.ticket))
+
+    def _done(self, number: int, ticket: Ticket) -> None:
+        spool.remove(ticket)
+        whole, parts = self._parts.pop(number, (number, set()))
+        parts.discard(number)
+        if not parts:
+            self._ledger.finish(whole)
+
+    def _suspect(self, finished: Finished) -> None:
+        """Handle a batch on which several workers died: its packets go one by one, and the guilty one is refused."""
+        packets = spool.read(finished.ticket, self._settings)
+        if len(packets) == 1:
+            log.warning("a packet killed its workers and is refused: %s", finished.ticket.spans)
+            if self._books.refuse(packets[0], "workers died on it"):
+                self._done(finished.number, finished.ticket)
+            else:
+                self._again(finished)
+            return
+        log.warning("workers died on batch %s: its %s packets go one by one", finished.number, len(packets))
+        spool.remove(finished.ticket)
+        children: set[int] = set()
+        for packet in packets:
+            self._enqueue([packet])
+            children.add(self._number)
+            self._parts[self._number] = (finished.number, children)
+
+    # Offsets
+
+    def _commit(self, *, at_once: bool = False) -> None:
+        if not at_once and time.monotonic() - self._committed_at < COMMIT_SECONDS:
+            return
+        self._committed_at = time.monotonic()
+        moved = self._ledger.commitable()
+        if not moved:
+            return
+        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in moved.items()]
+        try:
+            if at_once:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:  # read again after a restart, which changes nothing
+            log.warning("offsets could not be committed: %s", error)
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._commit(at_once=True)
+        self._lost(_, partitions)
+
+    def _lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        keys = [(partition.topic, partition.partition) for partition in partitions]
+        log.info("no longer ours: %s", keys)
+        self._ledger.forget(keys)
+        self._paused -= frozenset(keys)
+
+    def _state(self) -> dict[str, Any]:
+        assigned = self._consumer.assignment()
+        return {
+            "pattern": self._pattern,
+            "topics": sorted({partition.topic for partition in assigned}),
+            "partitions": len(assigned),
+            "in_flight": len(self._dispatcher),
+            "waiting": len(self._waiting),
+            "paused": bool(self._paused),
+            "trouble": self._books.trouble if self._patience.doubtful else None,
+        }

@@ -1,0 +1,32 @@
+"""First stage: bytes to alerts. Whatever can't be read is refused with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kowalski.broker.avro import Decoder
+from kowalski.broker.batch import Batch, Packet, Rejected, Work
+from kowalski.surveys.base import PacketError, Survey
+
+NAME = "decode"
+
+
+def decode(packets: Iterable[Packet], survey: Survey, decoder: Decoder) -> Batch:
+    """Make a batch of packets: each alert once, those of one object together and in order of jd."""
+    batch = Batch(survey)
+    works: dict[int, Work] = {}
+    for packet in packets:
+        try:
+            for record in decoder.records(packet.value):
+                work = Work(packet, survey.shape(record))
+                present = works.setdefault(work.alert.candid, work)
+                _same_object(present, work)
+        except PacketError as error:
+            batch.rejected.append(Rejected(packet, NAME, str(error)))
+    batch.works = sorted(works.values(), key=lambda work: (work.alert.object_id, work.alert.jd, work.alert.candid))
+    return batch
+
+
+def _same_object(first: Work, second: Work) -> None:
+    if first.alert.object_id != second.alert.object_id:
+        raise PacketError(f"candid {second.alert.candid} already belongs to object {first.alert.object_id}")

@@ -1,0 +1,98 @@
+"""Fifth stage: objects and alerts into MongoDB, durably and as often as a batch may be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from pymongo import UpdateOne
+
+from kowalski.archive import alerts, objects
+from kowalski.archive.client import Document
+from kowalski.broker.batch import Batch, Work
+from kowalski.broker.context import WorkerContext
+from kowalski.science import coordinates, lightcurve
+from kowalski.surveys.base import History
+
+NAME = "store"
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def store(batch: Batch, context: WorkerContext) -> None:
+    """Write objects first, then alerts, so that an alert that is seen is complete."""
+    if not batch.works:
+        return
+    _store_objects(batch, context)
+    alerts.insert_new(context.data[batch.survey.alerts], _alert_documents(batch.works))
+
+
+def _alert_documents(works: list[Work]) -> list[Document]:
+    ra = np.array([work.alert.ra for work in works])
+    dec = np.array([work.alert.dec for work in works])
+    positions = coordinates.documents(ra, dec)
+    return [
+        {"_id": work.alert.candid, **work.alert.document, "classifications": work.scores, "coordinates": position}
+        for work, position in zip(works, positions, strict=True)
+    ]
+
+
+def _store_objects(batch: Batch, context: WorkerContext) -> None:
+    collection, histories = context.data[batch.survey.objects], batch.survey.histories
+    groups = batch.objects()
+    rows = {object_id: _rows(works, histories) for object_id, works in groups.items()}
+    new = [
+        _object_document(object_id, groups[object_id][0], rows[object_id], batch)
+        for object_id in groups
+        if object_id not in batch.known
+    ]
+    # Another batch may have stored an object in the meantime: then its rows are merged like those of a known one.
+    met = objects.insert_new(collection, new)
+    appended, merged = _updates(batch, rows)
+    merged += [objects.merge_rows(object_id, histories, rows[object_id]) for object_id in met]
+    if appended:
+        done = collection.bulk_write(list(appended.values()), ordered=False)
+        if done.matched_count < len(appended):
+            merged += [objects.merge_rows(object_id, histories, rows[object_id]) for object_id in appended]
+    if merged:
+        collection.bulk_write(merged, ordered=False)
+
+
+def _rows(works: Iterable[Work], histories: tuple[History, ...]) -> Rows:
+    """Merge what all alerts of one object bring."""
+    return {
+        history.name: lightcurve.merge(
+            history, (row for work in works for row in work.alert.histories.get(history.name, ()))
+        )
+        for history in histories
+    }
+
+
+def _object_document(object_id: str, first: Work, rows: Rows, batch: Batch) -> Document:
+    """Build a new object; its earliest alert decides which histories it holds."""
+    kept = {name: found for name, found in rows.items() if name in first.alert.keeps}
+    return {"_id": object_id, **kept, "cross_matches": batch.matches.get(object_id, {})}
+
+
+def _updates(batch: Batch, rows: dict[str, Rows]) -> tuple[dict[str, UpdateOne], list[UpdateOne]]:
+    """Sort updates of known objects into cheap appends (by object) and merges; most objects need none or an append."""
+    appended: dict[str, UpdateOne] = {}
+    merged: list[UpdateOne] = []
+    for object_id, known in batch.known.items():
+        news: Rows = {}
+        in_order = True
+        for history in batch.survey.histories:
+            stored = known.rows.get(history.name)
+            if stored is None:  # an object holds a history from its first alert on, or never
+                continue
+            fresh = lightcurve.news(history, stored, rows[object_id][history.name])
+            if fresh:
+                news[history.name] = fresh
+                last = lightcurve.sort_key(history, stored[-1]) if stored else None
+                in_order &= last is None or last < lightcurve.sort_key(history, fresh[0])
+        if news and in_order:
+            appended[object_id] = objects.append_rows(object_id, news, known.sizes)
+        elif news:
+            merged.append(objects.merge_rows(object_id, batch.survey.histories, news))
+    return appended, merged

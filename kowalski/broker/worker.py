@@ -1,0 +1,93 @@
+"""The Dask worker's side: ``dask worker --preload kowalski.broker.worker`` makes a process ready for batches."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from distributed import Worker, get_worker
+from distributed.diagnostics.plugin import WorkerPlugin
+from pymongo.errors import PyMongoError
+
+from kowalski import config
+from kowalski.archive import reports
+from kowalski.broker import spool
+from kowalski.broker.context import WorkerContext
+from kowalski.broker.pipeline import BatchReport, process
+from kowalski.broker.spool import Ticket
+from kowalski.config import Settings
+from kowalski.surveys import get
+
+PLUGIN = "kowalski"
+REPORT_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Workbench(WorkerPlugin):
+    """What one worker process keeps between batches: settings and a context per survey, models loaded."""
+
+    name = PLUGIN
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._contexts: dict[str, WorkerContext] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def setup(self, worker: Worker) -> None:
+        """Load the models of all enabled surveys, then start to report."""
+        for survey in self.settings.enabled_surveys:
+            self.context(survey)
+        # What is loaded now stays: the collector need not look at it, nor run every few hundred alerts.
+        gc.freeze()
+        gc.set_threshold(200_000, 20, 100)
+        threading.Thread(target=self._keep_reporting, args=(f"worker:{worker.address}",), daemon=True).start()
+
+    def teardown(self, worker: Worker) -> None:
+        """Stop reporting."""
+        self._stop.set()
+
+    def context(self, survey: str) -> WorkerContext:
+        """Give the context of a survey, made on first use."""
+        with self._lock:
+            if survey not in self._contexts:
+                self._contexts[survey] = WorkerContext.open(self.settings, get(survey))
+            return self._contexts[survey]
+
+    def _keep_reporting(self, name: str) -> None:
+        while not self._stop.is_set():
+            for context in list(self._contexts.values())[:1]:
+                try:
+                    reports.put(context.system, name, surveys=_summary(self._contexts))
+                except PyMongoError as error:
+                    log.warning("no report could be written: %s", error)
+            self._stop.wait(REPORT_SECONDS)
+
+
+def _summary(contexts: Mapping[str, WorkerContext]) -> dict[str, Any]:
+    return {
+        survey: {
+            "models": dict(context.scorer.loaded),
+            "missing_models": dict(context.scorer.missing),
+            "absent_scores": {f"{model}: {reason}": n for (model, reason), n in context.scorer.absent.items()},
+            "missing_catalogs": dict(context.catalogs.missing),
+        }
+        for survey, context in dict(contexts).items()
+    }
+
+
+async def dask_setup(worker: Worker) -> None:
+    """Prepare a worker before it takes its first batch; Dask calls it when the module is preloaded."""
+    await worker.plugin_add(plugin=Workbench(config.load().settings), name=PLUGIN)
+
+
+def process_ticket(ticket: Ticket) -> BatchReport:
+    """Take one batch through all stages: the task that the broker submits."""
+    bench = get_worker().plugins[PLUGIN]
+    if not isinstance(bench, Workbench):
+        raise TypeError(f"the worker's plugin {PLUGIN} is a {type(bench).__name__}")
+    return process(spool.read(ticket, bench.settings), bench.context(ticket.survey))

@@ -1,0 +1,79 @@
+"""Histories of an object: rows of one key are one measurement, and a fixed order decides which of them stays.
+
+`kowalski.archive.objects` lets MongoDB apply the same rules to stored rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from kowalski.surveys.base import History
+
+Row = dict[str, Any]
+Rank = tuple[Any, ...]
+
+# MongoDB's order of types, for those that measurements have.
+_NULL, _NUMBER, _STRING, _OBJECT, _ARRAY, _BYTES, _BOOL = 5, 10, 15, 20, 25, 30, 40
+
+
+def merge(history: History, rows: Iterable[Row]) -> list[Row]:
+    """Keep one row per key, the one that ranks first, and sort by key.
+
+    The result does not depend on the order of ``rows``, and merging it again changes nothing.
+    """
+    kept: dict[Rank, Row] = {}
+    for row in rows:
+        key = tuple(row.get(name) for name in history.key)
+        known = kept.get(key)
+        if known is None or (row is not known and _rank(history, row) < _rank(history, known)):
+            kept[key] = row
+    if len(kept) > 1:
+        return sorted(kept.values(), key=lambda row: sort_key(history, row))
+    return list(kept.values())
+
+
+def sort_key(history: History, row: Row) -> Rank:
+    """Where ``row`` belongs in its history."""
+    return tuple(_scalar(row.get(name)) for name in history.key)
+
+
+def news(history: History, stored: Iterable[Row], rows: Iterable[Row]) -> list[Row]:
+    """Keep those of ``rows`` (one per key) that would change ``stored``: of a new key, or ranking before the stored row."""
+    known = {tuple(row.get(name) for name in history.key): row for row in stored}
+    fresh: list[Row] = []
+    for row in rows:
+        present = known.get(tuple(row.get(name) for name in history.key))
+        if present is None or (present != row and _rank(history, row) < _rank(history, present)):
+            fresh.append(row)
+    return fresh
+
+
+def _rank(history: History, row: Row) -> Rank:
+    return (*(_scalar(row.get(name)) for name in history.prefer), _content(row))
+
+
+def _content(row: Row) -> Rank:
+    """Order documents as MongoDB does: field by field, by type, then name, then value."""
+    return tuple((kind, name, value) for name, (kind, value) in ((name, _scalar(value)) for name, value in row.items()))
+
+
+def _scalar(value: Any) -> tuple[int, Any]:
+    """Order values as MongoDB does; NaN comes before all numbers, bytes and text before longer ones."""
+    match value:
+        case None:
+            return _NULL, 0
+        case bool():
+            return _BOOL, value
+        case int() | float():
+            return _NUMBER, (0, 0) if math.isnan(value) else (1, value)
+        case str():
+            return _STRING, value.encode()
+        case bytes():
+            return _BYTES, (len(value), value)
+        case dict():
+            return _OBJECT, _content(value)
+        case list() | tuple():
+            return _ARRAY, tuple(map(_scalar, value))
+    raise TypeError(f"a measurement can't hold a {type(value).__name__}")
