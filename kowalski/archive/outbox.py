@@ -195,17 +195,17 @@ class Queue:
         """Like `ensure_indexes`."""
         await self._outbox.create_indexes(list(INDEXES))
 
-    async def due(self, now: datetime, busy: Collection[str], limit: int) -> list[Document]:
+    async def due(self, now: datetime, busy: Collection[str], wanted: int) -> list[Document]:
         """Find pending documents whose time has come, longest waiting first, one per object.
 
         Parameters
         ----------
         now
-            The time it is.
+            The time it is (UTC).
         busy
             Object ids that are being worked on.
-        limit
-            How many documents to look at.
+        wanted
+            How many objects to find at most.
 
         Returns
         -------
@@ -214,18 +214,20 @@ class Queue:
             document waits for another attempt are left out.
         """
         ready = {"state": State.PENDING.value, "next_attempt_at": {"$lte": now}, "objectId": {"$nin": list(busy)}}
-        cursor = self._outbox.find(ready, {"objectId": 1}).sort("next_attempt_at", ASCENDING).limit(limit)
-        objects = {(found["_id"]["survey"], found["objectId"]): found["_id"] async for found in cursor}
-        heads = [(key, await self.head(*key)) for key in objects]
-        chosen = []
-        for (survey, object_id), head in heads:
-            if head is None:
+        cursor = self._outbox.find(ready, {"objectId": 1}).sort("next_attempt_at", ASCENDING).limit(4 * wanted)
+        chosen: dict[str, Document] = {}
+        async for found in cursor:
+            survey, object_id = found["_id"]["survey"], found["objectId"]
+            if object_id in chosen:
                 continue
-            if head["next_attempt_at"] <= now.replace(tzinfo=None):
-                chosen.append(head)
-            else:
+            head = await self.head(survey, object_id)
+            if head is not None and head["next_attempt_at"] <= now.replace(tzinfo=None):
+                chosen[object_id] = head
+            elif head is not None:
                 await self.defer(survey, object_id, head["next_attempt_at"])
-        return chosen
+            if len(chosen) == wanted:
+                break
+        return list(chosen.values())
 
     async def head(self, survey: str, object_id: str) -> Document | None:
         """Find the object's pending document that must go first."""

@@ -102,14 +102,12 @@ class Courier:
         if room <= 0 or self._breaker.pause:
             return
         try:
-            documents = await self._queue.due(datetime.now(UTC), set(self._lanes), 4 * self._settings.lanes)
+            documents = await self._queue.due(datetime.now(UTC), set(self._lanes), room)
         except ARCHIVE_AWAY as error:
             self._note(f"MongoDB: {error}")
             return
         for document in documents:
-            if room > 0 and document["objectId"] not in self._lanes:
-                self._lanes[document["objectId"]] = asyncio.create_task(self._lane(document))
-                room -= 1
+            self._lanes[document["objectId"]] = asyncio.create_task(self._lane(document))
 
     async def _wait(self) -> None:
         """Wait until a lane has ended or it is time to look again; a lane that failed unexpectedly ends the courier."""
@@ -178,25 +176,22 @@ class Courier:
 
     async def _report_regularly(self) -> None:
         while True:
-            try:
-                await self._report()
-            except ARCHIVE_AWAY as error:
-                self._note(f"MongoDB: {error}")
+            await self._report()
             await asyncio.sleep(REPORT_EVERY)
 
     async def _report(self) -> None:
-        backlog = await self._queue.backlog()
-        oldest = backlog["oldest"]
-        age = None if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
-        await reports.put_async(
-            self._system,
-            SERVICE,
-            **backlog,
-            oldest_seconds=age,
-            delivered=self._delivered,
-            away=self._breaker.is_trying,
-            last_error=self._last_error,
-        )
+        try:
+            backlog = await self._queue.backlog()
+            oldest = backlog["oldest"]
+            fields = backlog | {
+                "oldest_seconds": None if oldest is None else (datetime.now(UTC) - oldest).total_seconds(),
+                "delivered": self._delivered,
+                "away": self._breaker.is_trying,
+                "last_error": self._last_error,
+            }
+            await reports.put_async(self._system, SERVICE, **fields)
+        except ARCHIVE_AWAY as error:
+            self._note(f"MongoDB: {error}")
 
 
 async def deliver(settings: Settings) -> None:
