@@ -1,1 +1,1 @@
-""""""
+"""The commands of ``./kowalski.py``: each parses its options, calls the rest of the project, and prints."""

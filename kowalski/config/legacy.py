@@ -1,4 +1,4 @@
-"""Settings of the existing system's ``config.yaml``: renamed ones are moved, meaningless ones are named in a warning."""
+"""Settings of the existing system's ``config.yaml``: renamed ones are moved, meaningless ones named in a warning."""
 
 from __future__ import annotations
 
@@ -130,7 +130,10 @@ def _evaluate_features(ml: Any) -> None:
             continue
         models = survey.get("models")
         for holder, key in [(survey, "allowed_features")] + [
-            (model, key) for model in (models or {}).values() if isinstance(model, dict) for key in ("feature_names", "order")
+            (model, key)
+            for model in (models or {}).values()
+            if isinstance(model, dict)
+            for key in ("feature_names", "order")
         ]:
             text = holder.get(key)
             if isinstance(text, str):

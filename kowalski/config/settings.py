@@ -200,6 +200,7 @@ class Broker(Section):
     in_flight: Positive = 6
     in_flight_bytes: Positive = 128 * 1024 * 1024
     spool: Path | None = None
+    metrics_port: Port | None = None
 
 
 class SurveySwitch(Section):
@@ -254,7 +255,7 @@ class Filters(Section):
     """How users' filters are run on alerts."""
 
     max_time_ms: Positive = 1000
-    batch_max_time_ms: Positive = 10_000
+    batch_max_time_ms: Positive = 3_000
     max_failures: Positive = 5
     reload_seconds: Seconds = 3.0
 

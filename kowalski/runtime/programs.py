@@ -141,7 +141,8 @@ def worker(settings: Settings) -> Program:
     command = [sys.executable, "-m", "dask", "worker", dask.address, "--no-nanny", "--no-dashboard"]
     command += ["--nthreads", str(dask.threads_per_worker), "--memory-limit", dask.memory_limit]
     command += ["--local-directory", str(settings.path.run / "dask"), "--death-timeout", "60"]
-    command += ["--preload", "kowalski.runtime.worker_guard"]
+    for preload in ("kowalski.broker.worker", "kowalski.runtime.worker_guard"):
+        command += ["--preload", preload]
     if dask.is_embedded:
         command += ["--host", dask.host]
     if dask.lifetime is not None:

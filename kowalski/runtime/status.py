@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from confluent_kafka import KafkaException
 from pymongo.errors import PyMongoError
 
+from kowalski import surveys
 from kowalski.archive import client, names, outbox, reports
+from kowalski.archive.client import Document
+from kowalski.broker.lag import consumer_lag
 from kowalski.config import Settings
-from kowalski.runtime.errors import ServiceError
 from kowalski.runtime.services import Service, services
 from kowalski.runtime.supervisor import Process, Supervisor
 
@@ -58,8 +61,12 @@ class Status:
         How many packets could not be processed.
     outbox
         By state: how many passes there are.
-    workers
-        By worker's address: which models it has loaded, which it misses, which catalogs are absent.
+    models
+        Models that workers have loaded, by survey: name and version.
+    missing_models
+        Models that some worker could not load, by survey: name and reason.
+    missing_catalogs
+        Catalogs that alerts can't be matched with, by survey: name and reason.
     suspended_filters
         Filters that were switched off because they kept failing.
     problems
@@ -70,7 +77,9 @@ class Status:
     lag: dict[str, dict[str, int]] = field(default_factory=dict)
     dead_letters: int | None = None
     outbox: dict[str, int] | None = None
-    workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    models: dict[str, dict[str, str]] = field(default_factory=dict)
+    missing_models: dict[str, dict[str, str]] = field(default_factory=dict)
+    missing_catalogs: dict[str, dict[str, str]] = field(default_factory=dict)
     suspended_filters: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -86,8 +95,7 @@ class Status:
 
 def gather(settings: Settings) -> Status:
     """Ask every service and the databases."""
-    processes = Supervisor(settings).processes()
-    status = Status([line for service in services(settings) for line in _lines(service, settings, processes)])
+    status = Status(gather_services(settings))
     status.problems = [f"{line.name}: {line.detail or line.state}" for line in status.services if not line.healthy]
     healthy = {line.name for line in status.services if line.healthy}
     if "mongod" in healthy:
@@ -95,6 +103,12 @@ def gather(settings: Settings) -> Status:
     if {"mongod", "kafka"} <= healthy:
         _ask_lag(settings, status)
     return status
+
+
+def gather_services(settings: Settings) -> list[ServiceStatus]:
+    """Ask every service whether it does its work."""
+    processes = Supervisor(settings).processes()
+    return [line for service in services(settings) for line in _lines(service, settings, processes)]
 
 
 def _lines(service: Service, settings: Settings, processes: list[Process]) -> list[ServiceStatus]:
@@ -131,23 +145,24 @@ def _ask_database(settings: Settings, status: Status) -> None:
             system = client.system_database(connection, settings)
             status.dead_letters = system[names.DEAD_LETTERS].estimated_document_count()
             status.outbox = dict(outbox.counts(system))
-            status.workers = {
-                str(report["_id"]).partition(":")[2]: {
-                    key: value for key, value in report.items() if key not in ("_id", "at")
-                }
-                for report in reports.read(system, "worker")
-            }
+            _add_workers(status, reports.read(system, "worker"))
             shown = {"_id": 0, "filter_id": 1, "group_id": 1, "catalog": 1, "suspended": 1}
             status.suspended_filters = list(system[names.FILTERS].find({"suspended": {"$ne": None}}, shown))
     except PyMongoError as error:
         status.problems.append(f"MongoDB can't be asked: {' '.join(str(error).split())}")
 
 
-def _ask_lag(settings: Settings, status: Status) -> None:
-    from kowalski.broker.lag import consumer_lag  # it needs the surveys' code, which `status` may do without
+def _add_workers(status: Status, found: Iterable[Document]) -> None:
+    """Join what the workers say; what only one of them misses is missing."""
+    for report in found:
+        for survey, summary in report.get("surveys", {}).items():
+            for topic in ("models", "missing_models", "missing_catalogs"):
+                getattr(status, topic).setdefault(survey, {}).update(summary.get(topic, {}))
 
+
+def _ask_lag(settings: Settings, status: Status) -> None:
     for survey in settings.enabled_surveys:
         try:
-            status.lag[survey] = consumer_lag(settings, survey)
-        except (KafkaException, ServiceError) as error:
+            status.lag[survey] = consumer_lag(settings, surveys.get(survey), timeout=5.0)
+        except KafkaException as error:
             status.problems.append(f"the lag of {survey} can't be told: {error}")

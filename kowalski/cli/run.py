@@ -1,0 +1,74 @@
+"""``run``: one part of the system in the foreground, as images and other supervisors do it."""
+
+from __future__ import annotations
+
+import os
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kowalski.cli.console import settings, survey_name
+
+if TYPE_CHECKING:
+    from kowalski.runtime.programs import Program
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    group = typer.Typer(help="Run one part of the system in the foreground.", no_args_is_help=True)
+    for command in (api, scheduler, worker, broker, courier):
+        group.command()(command)
+    app.add_typer(group, name="run")
+
+
+def api() -> None:
+    """The HTTP API."""
+    from kowalski.runtime import programs
+
+    _become(programs.api(settings()))
+
+
+def scheduler() -> None:
+    """The Dask scheduler."""
+    from kowalski.runtime import programs
+
+    _become(programs.scheduler(settings()))
+
+
+def worker() -> None:
+    """One Dask worker; start as many as there are cores."""
+    from kowalski.runtime import programs
+
+    _become(programs.worker(settings()))
+
+
+def broker(
+    survey: Annotated[str, typer.Option(help="Whose alerts to take in, e.g. ZTF.")],
+    obsdate: Annotated[
+        list[str] | None, typer.Option(help="Only this night (YYYYMMDD); may be given several times.")
+    ] = None,
+) -> None:
+    """The broker of one survey: reads its alerts and hands them to the workers."""
+    from kowalski.broker import consumer
+
+    consumer.run(settings(), survey_name(survey), [_night(text) for text in obsdate or []])
+
+
+def courier() -> None:
+    """The courier: brings what passes filters to SkyPortal."""
+    from kowalski.skyportal import courier
+
+    courier.run(settings())
+
+
+def _become(program: Program) -> None:
+    command = list(program.command)
+    os.execvpe(command[0], command, {**os.environ, **program.environment})
+
+
+def _night(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y%m%d").date()
+    except ValueError as error:
+        raise typer.BadParameter(f"{text} is no night; write it as YYYYMMDD, e.g. 20231012") from error

@@ -1,0 +1,32 @@
+"""``test``: run the project's tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import typer
+
+from kowalski.cli.console import output
+from kowalski.config import PROJECT
+
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+RESULTS = {
+    0: "All tests passed.",
+    1: "Some tests failed.",
+    2: "The tests were interrupted.",
+    4: "These options mean nothing to pytest.",
+    5: "No test matches.",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(context_settings=PASS_THROUGH, add_help_option=False)(test)
+
+
+def test(context: typer.Context) -> None:
+    """Run all tests, or those that the arguments (pytest's own) choose, e.g. `test tests/config -k legacy`."""
+    done = subprocess.run([sys.executable, "-m", "pytest", *context.args], cwd=PROJECT, check=False)
+    output().print(RESULTS.get(done.returncode, f"pytest ended with status {done.returncode}."))
+    raise typer.Exit(done.returncode)
