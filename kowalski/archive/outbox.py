@@ -74,6 +74,10 @@ INDEXES = (
 """Those the courier works with hold pending documents only, so that a long archive of delivered ones costs nothing."""
 
 
+KEYS: Document = {"$map": {"input": {"$objectToArray": {"$ifNull": ["$passes", {}]}}, "in": "$$this.k"}}
+"""Expression: the keys of the passes that a document holds."""
+
+
 def ensure_indexes(system: Database[Document]) -> None:
     """Make the outbox's indexes where they are missing."""
     system[names.OUTBOX].create_indexes(list(INDEXES))
@@ -150,9 +154,17 @@ def upsert(
         "next_attempt_at": moment,
         "error": None,
     }
-    if not deliver:
-        first["expires_at"] = moment + timedelta(days=keep_days)
-    return UpdateOne({"_id": identity(survey, alert.candid)}, _merging(first, new, deliver=deliver), upsert=True)
+    known: Document = {"$setIsSubset": [{"$literal": list(new)}, KEYS]}
+    if deliver:
+        changes = _reopening(known, moment)
+    else:
+        fresh = {"$eq": [{"$type": "$state"}, "missing"]}
+        changes = {"expires_at": {"$cond": [fresh, moment + timedelta(days=keep_days), "$expires_at"]}}
+    # users' content is quoted: it may look like an expression
+    passed = {"passes": {"$mergeObjects": ["$passes", {"$literal": new}, "$passes"]}}
+    merged = {"$mergeObjects": [{"_id": "$_id"}, {"$literal": first}, "$$ROOT", passed]}
+    pipeline: list[Document] = [{"$set": changes}, {"$replaceWith": merged}]
+    return UpdateOne({"_id": identity(survey, alert.candid)}, pipeline, upsert=True)
 
 
 def identity(survey: str, candid: int) -> Document:
@@ -160,21 +172,14 @@ def identity(survey: str, candid: int) -> Document:
     return {"survey": survey, "candid": Int64(candid)}
 
 
-def _merging(first: Document, passes: Document, *, deliver: bool) -> list[Document]:
-    """Build the aggregation pipeline of `upsert`; users' content is quoted, because it may look like an expression."""
-    complete: Document = {"passes": {"$mergeObjects": ["$passes", {"$literal": passes}, "$passes"]}}
-    keep = {"$replaceWith": {"$mergeObjects": [{"_id": "$_id"}, {"$literal": first}, "$$ROOT", complete]}}
-    if not deliver:
-        return [keep]
-    there = {"$map": {"input": {"$objectToArray": {"$ifNull": ["$passes", {}]}}, "in": "$$this.k"}}
-    known = {"$setIsSubset": [{"$literal": list(passes)}, there]}
-    reopen: Document = {
+def _reopening(known: Document, moment: datetime) -> Document:
+    """Say what makes a document pending again unless all of the passes are ``known``."""
+    return {
         "state": {"$cond": [known, "$state", State.PENDING.value]},
         "attempts": {"$cond": [known, "$attempts", 0]},
-        "next_attempt_at": {"$cond": [known, "$next_attempt_at", {"$literal": first["created_at"]}]},
+        "next_attempt_at": {"$cond": [known, "$next_attempt_at", moment]},
         "expires_at": {"$cond": [known, "$expires_at", "$$REMOVE"]},
     }
-    return [{"$set": reopen}, keep]
 
 
 def counts(system: Database[Document]) -> Document:
