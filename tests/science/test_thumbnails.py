@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import fastavro
@@ -15,8 +14,6 @@ from PIL import Image
 
 from kowalski import surveys
 from kowalski.science import stamps, thumbnails
-
-SAMPLES = os.environ.get("KOWALSKI_SAMPLE_DATA")
 
 
 def star(rows: int = 63, columns: int = 63, seed: int = 1) -> NDArray[np.float64]:
@@ -99,10 +96,9 @@ def test_colours_are_those_of_bone() -> None:
 
 
 @pytest.mark.sample_data
-@pytest.mark.skipif(not SAMPLES, reason="KOWALSKI_SAMPLE_DATA is not set")
-def test_real_stamps() -> None:
+def test_real_stamps(sample_data: Path) -> None:
     survey = surveys.get("ZTF")
-    for path in sorted(Path(SAMPLES or "", "ztf_alerts", "20200202").glob("*.avro"))[:6]:
+    for path in sorted((sample_data / "ztf_alerts" / "20200202").glob("*.avro"))[:6]:
         with path.open("rb") as file:
             found = survey.stamps_of(next(fastavro.reader(file)))
         for data, log in ((found.science, True), (found.template, True), (found.difference, False)):
