@@ -7,13 +7,17 @@ or something that Kowalski depends on is away, the partitions are paused and the
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from distributed import KilledWorker
+from prometheus_client import start_http_server
 
 from kowalski.broker import spool
 from kowalski.broker.batch import Packet
@@ -25,6 +29,7 @@ from kowalski.broker.ledger import Ledger
 from kowalski.broker.patience import Patience
 from kowalski.broker.spool import Ticket
 from kowalski.config import Settings
+from kowalski.surveys import get
 from kowalski.surveys.base import Survey
 
 POLL_SECONDS = 0.05
@@ -277,3 +282,23 @@ class AlertBroker:
             "paused": bool(self._paused),
             "trouble": self._books.trouble if self._patience.doubtful else None,
         }
+
+
+def run(settings: Settings, survey: str, nights: Sequence[date] = ()) -> None:
+    """Run the broker of one survey until SIGTERM or an interrupt.
+
+    Parameters
+    ----------
+    settings
+        The instance's settings.
+    survey
+        Name of the survey.
+    nights
+        The nights to read; none means all.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if settings.broker.metrics_port is not None:
+        start_http_server(settings.broker.metrics_port, addr="127.0.0.1")
+    AlertBroker(settings, get(survey), [f"{night:%Y%m%d}" for night in nights]).run(stop.is_set)
