@@ -128,8 +128,12 @@ class FakeSkyPortal:
 
 
 def build(journal: Path | None = None, *, token: str | None = None) -> web.Application:
-    """Make the application; with ``token``, calls without it are answered with 401."""
-    fake = FakeSkyPortal(journal)
+    """Make an application with a new `FakeSkyPortal`."""
+    return application(FakeSkyPortal(journal), token=token)
+
+
+def application(fake: FakeSkyPortal, *, token: str | None = None) -> web.Application:
+    """Make the application that serves ``fake``; with ``token``, calls without it are answered with 401."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
