@@ -106,6 +106,8 @@ class Decoder:
                 raise PacketError("the sync marker after a block is missing: the file is cut or damaged")
             found += _records(_expand(value[position:end], header.codec), count, header)
             position = end + SYNC_SIZE
+        if not found:
+            raise PacketError("the file holds no record")
         return found
 
 

@@ -36,10 +36,6 @@ TOO_LARGE = frozenset({10334, 17419, 17420, 4031700, 146})
 log = logging.getLogger(__name__)
 
 
-class FilterError(Exception):
-    """A filter can't be run on an alert; the text is MongoDB's."""
-
-
 @dataclass(slots=True)
 class _Group:
     """Filters that see the same alerts."""
@@ -120,18 +116,34 @@ class FilterRunner:
                 passes[result[name]].append(_passed(one, result))
 
     def _run_alert_by_alert(self, one: ActiveFilter, candids: Sequence[int], passes: Passes) -> None:
-        """Run one filter on each alert; exactly one document means that the alert passes."""
+        """Run one filter on each alert; exactly one document means that the alert passes.
+
+        MongoDB looks at its time limit between documents only, so the clock here has the last word.
+        """
+        limit, budget = self._limits.max_time_ms, self._limits.max_failures * self._limits.batch_max_time_ms
+        spent = 0.0
         for candid in candids:
+            start = time.monotonic()
+            trouble: str | None = None
+            results: list[Document] = []
             try:
-                results = self._aggregate([candid], one.permissions, [*one.pipeline, ANSWER], self._limits.max_time_ms)
+                results = self._aggregate([candid], one.permissions, [*one.pipeline, ANSWER], limit)
             except OperationFailure as error:
                 self._check_prefix([candid], one.permissions)
-                if self._give_up(one, error):
-                    return
-                continue
-            self._failures.pop((one.filter_id, one.fid), None)
-            if len(results) == 1:
-                passes[candid].append(_passed(one, results[0]))
+                trouble = _reason(error)
+            taken = 1000.0 * (time.monotonic() - start)
+            spent += taken
+            if trouble is None and taken > limit:
+                trouble = f"took {taken:.0f} ms for one alert"
+            if spent > budget:
+                self._switch_off(one, f"it took {spent:.0f} ms for a part of a batch")
+                return
+            if trouble is None:
+                self._failures.pop((one.filter_id, one.fid), None)
+                if len(results) == 1:
+                    passes[candid].append(_passed(one, results[0]))
+            elif self._give_up(one, trouble):
+                return
 
     def _aggregate(
         self, candids: Sequence[int], permissions: Sequence[int], stages: list[Document], max_time_ms: int
@@ -143,30 +155,34 @@ class FilterRunner:
         """Run the shared first stages alone: if they fail too, it is MongoDB's trouble and not a filter's."""
         self._aggregate(candids, permissions, [{"$count": "n"}], 10 * self._limits.batch_max_time_ms)
 
-    def _give_up(self, one: ActiveFilter, error: OperationFailure) -> bool:
+    def _give_up(self, one: ActiveFilter, trouble: str) -> bool:
         """Count a failure; after too many without a success in between, switch the filter off. True if it is off."""
         key = (one.filter_id, one.fid)
         self._failures[key] += 1
-        kind = "took too long" if isinstance(error, ExecutionTimeout) else "failed"
-        reason = f"{kind}: {str(error).split(', full error')[0]}"[:500]
         self._system[names.FILTER_STATISTICS].update_one(
             {"_id": {"filter_id": one.filter_id, "fid": one.fid}},
-            {"$inc": {"errors": 1}, "$set": {"last_error": reason}, "$currentDate": {"last_error_at": True}},
+            {"$inc": {"errors": 1}, "$set": {"last_error": trouble}, "$currentDate": {"last_error_at": True}},
             upsert=True,
         )
         if self._failures[key] < self._limits.max_failures:
             return False
-        log.warning("filter %s version %s is switched off: %s", one.filter_id, one.fid, reason)
-        filters.suspend(
-            self._system, one.filter_id, one.fid, f"{self._failures.pop(key)} failures in a row; it {reason}"
-        )
-        self._drop(one)
+        self._switch_off(one, f"{self._failures.pop(key)} failures in a row; the last: {trouble}")
         return True
+
+    def _switch_off(self, one: ActiveFilter, reason: str) -> None:
+        log.warning("filter %s version %s is switched off: %s", one.filter_id, one.fid, reason)
+        filters.suspend(self._system, one.filter_id, one.fid, reason)
+        self._drop(one)
 
     def _drop(self, one: ActiveFilter) -> None:
         for group in self._groups:
             group.together = [(other, name) for other, name in group.together if other is not one]
             group.alone = [other for other in group.alone if other is not one]
+
+
+def _reason(error: OperationFailure) -> str:
+    kind = "took too long" if isinstance(error, ExecutionTimeout) else "failed"
+    return f"{kind}: {str(error).split(', full error')[0]}"[:500]
 
 
 def _passed(one: ActiveFilter, result: Document) -> dict[str, Any]:

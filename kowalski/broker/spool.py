@@ -6,7 +6,6 @@ fetches the same messages from Kafka by their offsets.
 
 from __future__ import annotations
 
-import os
 import pickle
 import uuid
 from collections.abc import Iterable, Sequence
@@ -43,9 +42,9 @@ class Ticket:
     size: int
 
 
-def write(folder: Path, survey: str, packets: Sequence[Packet]) -> Ticket:
+def write(folder: Path, survey: str, packets: Sequence[Packet], prefix: str | None = None) -> Ticket:
     """Put a batch into ``folder``; on return it is complete, and visible only under its final name."""
-    name = f"{survey}-{uuid.uuid4().hex}"
+    name = f"{prefix or survey}-{uuid.uuid4().hex}"
     hidden, path = folder / f".{name}", folder / name
     rows = [(p.topic, p.partition, p.offset, p.timestamp, p.value) for p in packets]
     with hidden.open("wb") as file:
@@ -76,10 +75,15 @@ def remove(ticket: Ticket) -> None:
     Path(ticket.path).unlink(missing_ok=True)
 
 
+def ensure(folder: Path) -> None:
+    """Make the folder, for nobody else's eyes."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+
+
 def clear(folder: Path, survey: str) -> None:
     """Make the folder, and delete what an earlier broker of ``survey`` has left: its offsets are not committed."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.chmod(folder, 0o700)
+    ensure(folder)
     for pattern in (f"{survey}-*", f".{survey}-*"):
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)

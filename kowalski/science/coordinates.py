@@ -44,19 +44,25 @@ def unit_vectors(ra: ArrayLike, dec: ArrayLike) -> Floats:
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
 
 
-def _angles(vectors: Floats) -> tuple[Floats, Floats]:
-    x, y, z = vectors
+def _rotated(rotation: Floats, ra: ArrayLike, dec: ArrayLike) -> tuple[Floats, Floats]:
+    """Longitude and latitude after a rotation.
+
+    Written out because the last digit of a matrix product depends on how many positions are in it: the same alert must
+    get the same coordinates in every batch.
+    """
+    vectors = unit_vectors(ra, dec)
+    x, y, z = (row[0] * vectors[0] + row[1] * vectors[1] + row[2] * vectors[2] for row in rotation)
     return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
 def galactic(ra: ArrayLike, dec: ArrayLike) -> tuple[Floats, Floats]:
     """Galactic longitude in (-180, 180] and latitude."""
-    return _angles(ICRS_TO_GALACTIC @ unit_vectors(ra, dec))
+    return _rotated(ICRS_TO_GALACTIC, ra, dec)
 
 
 def ecliptic(ra: ArrayLike, dec: ArrayLike) -> tuple[Floats, Floats]:
     """Longitude in [0, 360) and latitude on the mean ecliptic of J2000."""
-    longitude, latitude = _angles(ICRS_TO_ECLIPTIC @ unit_vectors(ra, dec))
+    longitude, latitude = _rotated(ICRS_TO_ECLIPTIC, ra, dec)
     wrapped = longitude % 360.0
     return np.where(wrapped >= 360.0, 0.0, wrapped), latitude
 

@@ -1,0 +1,78 @@
+"""Another chance for dead letters: each goes through all stages again, on the Dask workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo.database import Database
+
+from kowalski.archive import dead_letters, names
+from kowalski.archive.client import Document
+from kowalski.broker import spool
+from kowalski.broker.batch import Packet
+from kowalski.broker.dispatch import Dispatcher, Finished
+from kowalski.config import Settings
+
+IN_FLIGHT = 8
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of one dead letter: ``trouble`` is None if it was processed and is gone from the list."""
+
+    where: dict[str, Any]
+    trouble: str | None
+
+
+def replay(settings: Settings, system: Database[Document], ids: Sequence[dict[str, Any]]) -> Iterator[Replayed]:
+    """Process dead letters again; those that fail again stay in the list.
+
+    Raises
+    ------
+    kowalski.broker.dispatch.ClusterLost
+        If the Dask cluster does not answer, or goes away on the way; what is not reported yet stays in the list.
+    """
+    letters = system[names.DEAD_LETTERS]
+    dispatcher = Dispatcher(settings.dask.address)
+    pending = list(enumerate(ids))
+    spool.ensure(settings.spool)
+    try:
+        while pending or len(dispatcher):
+            while pending and len(dispatcher) < IN_FLIGHT:
+                number, where = pending.pop(0)
+                letter = letters.find_one({"_id": where})
+                if letter is None:
+                    yield Replayed(where, "there is no such dead letter")
+                elif letter["size"] > len(letter["value"]):
+                    yield Replayed(where, "it is too large: only a part of it was kept")
+                else:
+                    dispatcher.submit(number, _ticket(settings, letter))
+            for finished in dispatcher.collect():
+                yield _outcome(finished, ids[finished.number], system)
+            time.sleep(POLL_SECONDS)
+    finally:
+        dispatcher.close()
+
+
+def _ticket(settings: Settings, letter: Document) -> spool.Ticket:
+    where = letter["_id"]
+    packet = Packet(
+        where["topic"], where["partition"], where["offset"], letter["kafka_timestamp"], bytes(letter["value"])
+    )
+    # A prefix of its own keeps a starting broker from clearing it away.
+    return spool.write(settings.spool, letter["survey"], [packet], prefix="replay")
+
+
+def _outcome(finished: Finished, where: dict[str, Any], system: Database[Document]) -> Replayed:
+    spool.remove(finished.ticket)
+    if finished.report is None:
+        return Replayed(where, f"{type(finished.error).__name__}: {finished.error}")
+    if finished.report.rejected:
+        letter = system[names.DEAD_LETTERS].find_one({"_id": where}, {"reason": 1}) or {}
+        return Replayed(where, letter.get("reason", "it was refused again"))
+    dead_letters.remove(system[names.DEAD_LETTERS], [where])
+    return Replayed(where, None)
