@@ -94,26 +94,34 @@ class FilterRunner:
         self, group: _Group, chosen: list[tuple[ActiveFilter, str]], candids: Sequence[int], passes: Passes
     ) -> None:
         branches = {f"f{index}": [*one.pipeline, ANSWER] for index, (one, _) in enumerate(chosen)}
+        limit, start = self._limits.batch_max_time_ms, time.monotonic()
+        answer: Document | None = None
         try:
-            (answer,) = self._aggregate(
-                candids, group.permissions, [{"$facet": branches}], self._limits.batch_max_time_ms
-            )
+            (answer,) = self._aggregate(candids, group.permissions, [{"$facet": branches}], limit)
         except OperationFailure as error:
             self._check_prefix(candids, group.permissions)
             if error.code in TOO_LARGE and len(candids) > 1:
                 half = len(candids) // 2
                 self._run_together(group, chosen, candids[:half], passes)
                 self._run_together(group, chosen, candids[half:], passes)
-            elif len(chosen) > 1:
-                for single in chosen:
-                    self._run_together(group, [single], candids, passes)
-            else:
-                self._run_alert_by_alert(chosen[0][0], candids, passes)
+                return
+        if answer is None or 1000.0 * (time.monotonic() - start) > limit:
+            self._run_apart(group, chosen, candids, passes)
             return
         for index, (one, name) in enumerate(chosen):
             self._failures.pop((one.filter_id, one.fid), None)
             for result in answer[f"f{index}"]:
                 passes[result[name]].append(_passed(one, result))
+
+    def _run_apart(
+        self, group: _Group, chosen: list[tuple[ActiveFilter, str]], candids: Sequence[int], passes: Passes
+    ) -> None:
+        """Find the filter that failed or took too long among those that ran together."""
+        if len(chosen) == 1:
+            self._run_alert_by_alert(chosen[0][0], candids, passes)
+            return
+        for single in chosen:
+            self._run_together(group, [single], candids, passes)
 
     def _run_alert_by_alert(self, one: ActiveFilter, candids: Sequence[int], passes: Passes) -> None:
         """Run one filter on each alert; exactly one document means that the alert passes.
