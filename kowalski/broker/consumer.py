@@ -70,6 +70,8 @@ class AlertBroker:
         self._first_at = 0.0
         self._waiting: deque[tuple[int, Ticket]] = deque()
         self._parts: dict[int, tuple[int, set[int]]] = {}
+        self._accused: set[int] = set()
+        self._accused_flies = False
         self._number = 0
         self._paused: frozenset[tuple[str, int]] = frozenset()
         self._committed_at = 0.0
@@ -189,6 +191,10 @@ class AlertBroker:
     def _send(self) -> None:
         while self._waiting and not self._patience.waiting:
             number, ticket = self._waiting[0]
+            # An accused batch flies alone, and while there is doubt one batch shows whether the trouble is over.
+            alone = number in self._accused or self._accused_flies or self._patience.doubtful
+            if alone and len(self._dispatcher):
+                return
             try:
                 self._dispatcher.submit(number, ticket)
             except ClusterLost as error:
@@ -196,8 +202,7 @@ class AlertBroker:
                 self._books.trouble = str(error)
                 return
             self._waiting.popleft()
-            if self._patience.doubtful:
-                return  # one batch shows whether the trouble is over
+            self._accused_flies = number in self._accused
 
     def _collect(self) -> None:
         for finished in self._dispatcher.collect():
@@ -220,28 +225,43 @@ class AlertBroker:
 
     def _done(self, number: int, ticket: Ticket) -> None:
         spool.remove(ticket)
+        self._accused.discard(number)
         whole, parts = self._parts.pop(number, (number, set()))
         parts.discard(number)
         if not parts:
             self._ledger.finish(whole)
 
     def _suspect(self, finished: Finished) -> None:
-        """Handle a batch on which several workers died: its packets go one by one, and the guilty one is refused."""
-        packets = spool.read(finished.ticket, self._settings)
-        if len(packets) == 1:
-            log.warning("a packet killed its workers and is refused: %s", finished.ticket.spans)
-            if self._books.refuse(packets[0], "workers died on it"):
-                self._done(finished.number, finished.ticket)
-            else:
-                self._again(finished)
+        """Find the packet that kills workers, and refuse it.
+
+        Dask accuses everything that was on a worker when it died. So an accused batch runs again with nothing beside
+        it; if it kills again its packets run one by one, and the one that still does is guilty.
+        """
+        number, ticket = finished.number, finished.ticket
+        if number not in self._accused:
+            log.warning("a worker died with batch %s: it runs again alone", number)
+            self._accused.add(number)
+            self._waiting.append((number, ticket))
             return
-        log.warning("workers died on batch %s: its %s packets go one by one", finished.number, len(packets))
-        spool.remove(finished.ticket)
-        children: set[int] = set()
+        packets = spool.read(ticket, self._settings)
+        if len(packets) > 1:
+            log.warning("batch %s kills workers: its %s packets run one by one", number, len(packets))
+            self._split(number, ticket, packets)
+        elif self._books.refuse(packets[0], "workers die on it"):
+            log.warning("a packet kills workers and is refused: %s", ticket.spans)
+            self._done(number, ticket)
+        else:
+            self._again(finished)
+
+    def _split(self, number: int, ticket: Ticket, packets: Sequence[Packet]) -> None:
+        spool.remove(ticket)
+        self._accused.discard(number)
+        parts: set[int] = set()
         for packet in packets:
             self._enqueue([packet])
-            children.add(self._number)
-            self._parts[self._number] = (finished.number, children)
+            parts.add(self._number)
+            self._accused.add(self._number)
+            self._parts[self._number] = (number, parts)
 
     # Offsets
 

@@ -34,6 +34,8 @@ WORKER_MEMORY = {
 DASK = {
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",  # it samples stacks a hundred times a second
     "DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING": "False",  # the scheduler's queue hands out batches one by one
+    # The broker finds out itself which packet kills workers: Dask need not lose four of them each time.
+    "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
     # Workers hold no results, so there is nothing to spill, and one that paused would stall its batch for good:
     # kowalski.runtime.worker_guard replaces it instead.
     "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "False",
@@ -149,6 +151,7 @@ def worker(settings: Settings) -> Program:
         command += ["--lifetime", dask.lifetime]
         command += ["--lifetime-stagger", dask.lifetime_stagger] if dask.lifetime_stagger is not None else []
     environment = DASK | ONE_THREAD | WORKER_MEMORY | _fingerprint(settings.model_dump(mode="json"))
+    environment["DASK_LOGGING__KOWALSKI"] = settings.logging.level
     return Program(
         WORKER,
         tuple(command),
