@@ -30,7 +30,9 @@ records = st.fixed_dictionaries(
         "number": st.integers(-(2**63), 2**63 - 1),
         "value": st.none() | st.floats(allow_nan=False) | st.text(),
         "stamp": st.binary(max_size=200),
-        "rows": st.lists(st.dictionaries(st.text(max_size=5), st.none() | st.floats(width=32, allow_nan=False)), max_size=5),
+        "rows": st.lists(
+            st.dictionaries(st.text(max_size=5), st.none() | st.floats(width=32, allow_nan=False)), max_size=5
+        ),
     }
 )
 

@@ -65,7 +65,12 @@ def passing(context: WorkerContext, candids: list[int]) -> dict[int, set[int]]:
 
 
 def test_passes_carry_what_the_outbox_needs(context: WorkerContext, add: AddFilter, alerts: list[int]) -> None:
-    add(3, [{"$match": {"candid": 3}}, {"$project": {"annotations.mag": "$candidate.magpsf"}}], (1, 2), autosave={"active": True})
+    add(
+        3,
+        [{"$match": {"candid": 3}}, {"$project": {"annotations.mag": "$candidate.magpsf"}}],
+        (1, 2),
+        autosave={"active": True},
+    )
     (passed,) = context.filters.run(alerts)[3]
     assert passed["annotations"] == {"mag": 17.75}
     assert passed["autosave"] == {"active": True}

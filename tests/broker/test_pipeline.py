@@ -75,7 +75,10 @@ def test_an_alert_leaves_its_documents(context: WorkerContext, packet: Any, make
 
 def test_the_same_packet_three_times_in_one_batch_or_several(context: WorkerContext, packet: Any, make: Any) -> None:
     add_filter(context, BRIGHT)
-    packets = [packet(10 + i, f"ZTF23aaaaaa{i % 2}", 2460000.5 + i, prv_candidates=[make.detection(2459990.5 + i)]) for i in range(4)]
+    packets = [
+        packet(10 + i, f"ZTF23aaaaaa{i % 2}", 2460000.5 + i, prv_candidates=[make.detection(2459990.5 + i)])
+        for i in range(4)
+    ]
     process(packets, context)
     once = state(context)
     for again in (packets * 3, packets[2:], packets[::-1]):
@@ -148,7 +151,10 @@ def test_histories_do_not_depend_on_order_or_batches(
 def test_concurrent_batches_leave_what_one_order_leaves(context: WorkerContext, packet: Any, make: Any) -> None:
     """Two batches see an object as new at the same time: the histories of both are there."""
     batches = [
-        [packet(1000 + 10 * i + k, f"ZTF23aaaaaa{k}", 2460000.5 + i, prv_candidates=[make.detection(2459000.5 + i)]) for k in range(8)]
+        [
+            packet(1000 + 10 * i + k, f"ZTF23aaaaaa{k}", 2460000.5 + i, prv_candidates=[make.detection(2459000.5 + i)])
+            for k in range(8)
+        ]
         for i in range(6)
     ]
     threads = [threading.Thread(target=process, args=(batch, context)) for batch in batches]
@@ -168,7 +174,13 @@ def test_forced_photometry_belongs_to_objects_that_are_young_at_first_sight(
     old = {"ndethist": 9, "jdstarthist": 2459000.5}
     process([packet(1, "ZTF23aaaaold", fp_hists=forced, **old)], context)
     process([packet(2, "ZTF23aaaanew", fp_hists=forced)], context)
-    process([packet(3, "ZTF23aaaaold", 2460001.5, fp_hists=forced), packet(4, "ZTF23aaaanew", 2460001.5, fp_hists=[make.forced(2460000.5)])], context)
+    process(
+        [
+            packet(3, "ZTF23aaaaold", 2460001.5, fp_hists=forced),
+            packet(4, "ZTF23aaaanew", 2460001.5, fp_hists=[make.forced(2460000.5)]),
+        ],
+        context,
+    )
     found = {known["_id"]: known for known in context.data["ZTF_alerts_aux"].find()}
     assert "fp_hists" not in found["ZTF23aaaaold"]
     assert [row["jd"] for row in found["ZTF23aaaanew"]["fp_hists"]] == [2459999.5, 2460000.5]
@@ -199,7 +211,9 @@ def test_impossible_alerts_are_refused(context: WorkerContext, packet: Any, chan
 
 
 @pytest.mark.parametrize("codec", ["deflate", "snappy"])
-def test_compressed_packets_and_null_histories_are_taken(context: WorkerContext, packet: Any, make: Any, codec: str) -> None:
+def test_compressed_packets_and_null_histories_are_taken(
+    context: WorkerContext, packet: Any, make: Any, codec: str
+) -> None:
     report = process([packet.raw(make.encode(make.record(1, prv_candidates=None, fp_hists=None), codec))], context)
     assert (report.alerts, report.rejected) == (1, 0)
     known = context.data["ZTF_alerts_aux"].find_one()
@@ -229,7 +243,9 @@ def test_a_packet_that_breaks_a_stage_is_found_and_refused(
     report = process([packet(i, f"ZTF23aaaa{i:03d}") for i in range(1, 12)], context)
     assert (report.alerts, report.rejected) == (9, 2)
     letters = list(context.system[names.DEAD_LETTERS].find())
-    assert {(letter["stage"], letter["reason"]) for letter in letters} == {("poison", "ZeroDivisionError: five divides it")}
+    assert {(letter["stage"], letter["reason"]) for letter in letters} == {
+        ("poison", "ZeroDivisionError: five divides it")
+    }
 
 
 def test_a_stage_that_fails_on_everything_refuses_nothing(
