@@ -24,16 +24,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from kowalski.archive import client as archive  # noqa: E402
-from kowalski.archive import names, reports  # noqa: E402
-from kowalski.broker import stream  # noqa: E402
-from kowalski.broker.lag import consumer_lag  # noqa: E402
-from kowalski.config import Settings  # noqa: E402
-from kowalski.ml import ready  # noqa: E402
-from kowalski.surveys import get  # noqa: E402
-from kowalski.testing import services  # noqa: E402
-
-from benchmarks import accounting, workload  # noqa: E402
+from benchmarks import accounting, workload
+from kowalski.archive import client as archive
+from kowalski.archive import names, reports
+from kowalski.broker import stream
+from kowalski.broker.lag import consumer_lag
+from kowalski.config import Settings
+from kowalski.ml import ready
+from kowalski.surveys import get
+from kowalski.testing import services
 
 SIX = ("braai", "acai_h", "acai_v", "acai_o", "acai_n", "acai_b")
 WARM_UP = 640

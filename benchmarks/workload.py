@@ -18,13 +18,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from pymongo.database import Database
+
 from kowalski.archive import filters, names
 from kowalski.broker.avro import Decoder
 from kowalski.config import Settings
 from kowalski.ingesters.cells import cell_fields
 from kowalski.science.coordinates import best_order, healpix_field, sexagesimal
 from kowalski.surveys.base import Survey
-from pymongo.database import Database
 
 NIGHTS = ("20231012", "20231018", "20240715", "20200202")
 CATALOGS = {"Gaia_EDR3": 2.0, "PS1_DR1": 2.0, "AllWISE": 2.0, "CLU_20190625": 300.0}
