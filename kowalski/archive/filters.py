@@ -8,6 +8,7 @@ A document has ``filter_id``, ``group_id``, ``catalog``, ``permissions``, ``acti
 
 from __future__ import annotations
 
+import logging
 import secrets
 import string
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import structlog
 from bson import json_util
 from bson.errors import BSONError
 from pymongo import IndexModel, ReturnDocument
@@ -35,7 +35,7 @@ INDEXES = [IndexModel([("filter_id", 1)], name="filter_id", unique=True)]
 FLAGS = ("active", "autosave", "auto_followup", "update_annotations")
 """What a filter's owner may change without a new version."""
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 class FilterConflictError(Exception):
@@ -90,7 +90,7 @@ def load_active(system: Database[Document], catalog: str) -> list[ActiveFilter]:
             loaded.append(_activate(document))
         except (PipelineTextError, KeyError, TypeError) as error:
             reason = f"the stored filter can't be read: {error!r}"
-            log.warning("filter suspended", filter_id=document.get("filter_id"), reason=reason)
+            log.warning("filter %s is suspended: %s", document["filter_id"], reason)
             suspend(system, document["filter_id"], document.get("active_fid"), reason)
     return loaded
 

@@ -3,6 +3,7 @@
 USERS = "users"
 FILTERS = "filters"
 FILTER_STATISTICS = "filter_statistics"
+LOGINS = "logins"
 OUTBOX = "outbox"
 DEAD_LETTERS = "dead_letters"
 REPORTS = "reports"

@@ -51,15 +51,21 @@ def broker(
 ) -> None:
     """The broker of one survey: reads its alerts and hands them to the workers."""
     from kowalski.broker import consumer
+    from kowalski.runtime import logs
 
-    consumer.run(settings(), survey_name(survey), [_night(text) for text in obsdate or []])
+    current = settings()
+    logs.configure(current)
+    consumer.run(current, survey_name(survey), [_night(text) for text in obsdate or []])
 
 
 def courier() -> None:
     """The courier: brings what passes filters to SkyPortal."""
+    from kowalski.runtime import logs
     from kowalski.skyportal import courier
 
-    courier.run(settings())
+    current = settings()
+    logs.configure(current)
+    courier.main(current)
 
 
 def _become(program: Program) -> None:

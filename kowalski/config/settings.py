@@ -343,4 +343,6 @@ class Settings(Section):
             ports["dask.scheduler_port"] = self.dask.scheduler_port
             if self.dask.dashboard_port is not None:
                 ports["dask.dashboard_port"] = self.dask.dashboard_port
+        if self.broker.metrics_port is not None:
+            ports["broker.metrics_port"] = self.broker.metrics_port
         return ports

@@ -1,0 +1,85 @@
+"""Searches around positions, catalog by catalog: what ``cone_search`` and ``near`` share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+from pymongo.asynchronous.collection import AsyncCollection
+
+from kowalski.api import sandbox
+from kowalski.api.models.queries import CatalogPart, PositionOptions
+from kowalski.api.queries.archive import BATCH, Archive
+from kowalski.api.queries.positions import Position
+from kowalski.archive.client import Document
+
+TOGETHER = 16
+"""Searches that run at the same time for one request."""
+
+Condition = Callable[[Position], dict[str, Any]]
+
+
+def search(
+    archive: Archive,
+    catalogs: Mapping[str, CatalogPart],
+    positions: Sequence[Position],
+    condition: Condition,
+    options: PositionOptions,
+) -> AsyncIterator[bytes]:
+    """Search each catalog around each position.
+
+    Parameters
+    ----------
+    condition
+        Makes MongoDB's condition for a position.
+
+    Returns
+    -------
+    asynchronous iterator of bytes
+        Pieces of ``{catalog: {name of position: [documents]}}``; every position is there, whether or not
+        something was found.
+    """
+    found = {name: archive.collection(name) for name in catalogs}
+    for part in catalogs.values():
+        sandbox.check_expression([part.filter, part.projection])
+
+    async def pieces() -> AsyncIterator[bytes]:
+        separator = b"{"
+        for name, part in catalogs.items():
+            yield separator + orjson.dumps(name) + b":{"
+            async for piece in _search_one(archive, found[name], part, positions, condition, options):
+                yield piece
+            separator = b"},"
+        yield b"}}" if catalogs else b"{}"
+
+    return pieces()
+
+
+async def _search_one(
+    archive: Archive,
+    collection: AsyncCollection[Document],
+    part: CatalogPart,
+    positions: Sequence[Position],
+    condition: Condition,
+    options: PositionOptions,
+) -> AsyncIterator[bytes]:
+    chosen = archive.finding(options)
+
+    async def around(position: Position) -> bytes:
+        both = [condition(position), part.filter]
+        # Joined by $and, so that a filter which names the position itself can't replace the cone.
+        match = {"$and": both[::-1] if options.filter_first else both} if part.filter else both[0]
+        cursor = collection.find_raw_batches(match, part.projection or None, batch_size=BATCH, **chosen)
+        return b",".join([text async for text in archive.texts(cursor)])
+
+    separator = b""
+    for start in range(0, len(positions), TOGETHER):
+        some = positions[start : start + TOGETHER]
+        texts = await asyncio.gather(*(around(position) for position in some), return_exceptions=True)
+        for position, text in zip(some, texts, strict=True):
+            if isinstance(text, BaseException):
+                raise text
+            yield separator + orjson.dumps(position.name) + b":[" + text + b"]"
+            separator = b","

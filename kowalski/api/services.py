@@ -1,0 +1,85 @@
+"""What handlers work with: made once per process, handed to each handler through the application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from aiohttp import web
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.database import AsyncDatabase
+
+from kowalski.api.accounts import Accounts
+from kowalski.api.passwords import Passwords
+from kowalski.api.tokens import Tokens
+from kowalski.archive import filters, logins
+from kowalski.archive.client import (
+    Document,
+    Role,
+    async_data_database,
+    async_system_database,
+    connect_async,
+)
+from kowalski.config import Settings
+
+ENCODER_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Settings, databases and helpers.
+
+    Attributes
+    ----------
+    data
+        The data database, read only: users' queries run here.
+    writable
+        The data database for what the API itself changes.
+    system
+        The system database.
+    encoder
+        Threads in which answers are encoded.
+    """
+
+    settings: Settings
+    data: AsyncDatabase[Document]
+    writable: AsyncDatabase[Document]
+    system: AsyncDatabase[Document]
+    accounts: Accounts
+    encoder: ThreadPoolExecutor
+
+
+SERVICES = web.AppKey("services", Services)
+
+
+def of(request: web.Request) -> Services:
+    """Find the services of the application that got a request."""
+    return request.app[SERVICES]
+
+
+async def provide(app: web.Application, settings: Settings) -> AsyncIterator[None]:
+    """Connect, make what the API needs in the system database, and tidy up at the end."""
+    reader: AsyncMongoClient[Document] = connect_async(settings, Role.READER)
+    writer: AsyncMongoClient[Document] = connect_async(settings, Role.WRITER)
+    system = async_system_database(writer, settings)
+    passwords, encoder = Passwords(), ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
+    accounts = Accounts(settings.server, system, passwords, Tokens(settings.server))
+    app[SERVICES] = Services(
+        settings,
+        async_data_database(reader, settings),
+        async_data_database(writer, settings),
+        system,
+        accounts,
+        encoder,
+    )
+    try:
+        await filters.ensure_indexes(system)
+        await logins.ensure_indexes(system)
+        await accounts.ensure_admin()
+        yield
+    finally:
+        passwords.close()
+        encoder.shutdown(wait=False)
+        await reader.close()
+        await writer.close()

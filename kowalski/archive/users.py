@@ -1,0 +1,117 @@
+"""Users of the API: ``_id`` (the name), ``email``, ``password`` (an Argon2 hash), ``stamp``, ``permissions``.
+
+``stamp`` is a random text that every token carries; it changes with the password, which ends older tokens.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import DuplicateKeyError
+
+from kowalski.archive import names
+from kowalski.archive.client import Document
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user as the API knows them.
+
+    Attributes
+    ----------
+    password
+        Hash of the password.
+    stamp
+        What tokens of this user must carry.
+    permissions
+        Survey -> program ids.
+    """
+
+    name: str
+    password: str
+    stamp: str
+    email: str | None = None
+    permissions: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def get(system: AsyncDatabase[Document], name: str) -> User | None:
+    """Read a user."""
+    document = await system[names.USERS].find_one({"_id": name})
+    return None if document is None else _user(document)
+
+
+async def add(
+    system: AsyncDatabase[Document],
+    name: str,
+    password: str,
+    email: str | None = None,
+    permissions: Mapping[str, Any] | None = None,
+) -> bool:
+    """Add a user with the hash of a password; tells whether that name was free."""
+    document = {"_id": name, "email": email, "permissions": dict(permissions or {}), **_with_password(password)}
+    try:
+        await system[names.USERS].insert_one(document)
+    except DuplicateKeyError:
+        return False
+    return True
+
+
+async def edit(
+    system: AsyncDatabase[Document],
+    name: str,
+    *,
+    rename: str | None = None,
+    password: str | None = None,
+    **fields: Any,
+) -> bool:
+    """Change a user's name, password hash, ``email`` or ``permissions``; tells whether there was such a user.
+
+    Raises
+    ------
+    DuplicateKeyError
+        If the new name is taken.
+    """
+    changes = fields | (_with_password(password) if password is not None else {"last_modified": datetime.now(UTC)})
+    if rename is None or rename == name:
+        return (await system[names.USERS].update_one({"_id": name}, {"$set": changes})).matched_count == 1
+
+    async def move(session: AsyncClientSession) -> bool:
+        document = await system[names.USERS].find_one_and_delete({"_id": name}, session=session)
+        if document is None:
+            return False
+        await system[names.USERS].insert_one({**document, **changes, "_id": rename}, session=session)
+        return True
+
+    async with system.client.start_session() as session:
+        return await session.with_transaction(move)
+
+
+async def replace_password(system: AsyncDatabase[Document], user: User, password: str) -> None:
+    """Set a password hash unless somebody else has changed it since ``user`` was read."""
+    match = {"_id": user.name, "password": user.password}
+    await system[names.USERS].update_one(match, {"$set": _with_password(password)})
+
+
+async def remove(system: AsyncDatabase[Document], name: str) -> bool:
+    """Delete a user; tells whether there was one."""
+    return (await system[names.USERS].delete_one({"_id": name})).deleted_count == 1
+
+
+def _with_password(password: str) -> Document:
+    return {"password": password, "stamp": secrets.token_hex(8), "last_modified": datetime.now(UTC)}
+
+
+def _user(document: Document) -> User:
+    return User(
+        name=document["_id"],
+        password=document["password"],
+        stamp=document.get("stamp", ""),
+        email=document.get("email"),
+        permissions=document.get("permissions") or {},
+    )

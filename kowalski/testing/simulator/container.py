@@ -1,0 +1,56 @@
+"""Writing Avro object container files (Apache Avro 1.11 specification) with one record each, as surveys send them."""
+
+from __future__ import annotations
+
+import io
+import json
+from hashlib import md5
+from pathlib import Path
+from typing import Any
+
+import fastavro
+
+Record = dict[str, Any]
+
+
+class Container:
+    """Files of one schema: their header is made once, and equal records give equal bytes.
+
+    Parameters
+    ----------
+    schema
+        File with the schema as JSON.
+    """
+
+    def __init__(self, schema: Path) -> None:
+        self.schema = json.loads(schema.read_text())
+        self._parsed = fastavro.parse_schema(self.schema)
+        text = json.dumps(self.schema).encode()
+        self._sync = md5(text, usedforsecurity=False).digest()  # the marker may be any 16 bytes
+        file = io.BytesIO()
+        fastavro.writer(file, self._parsed, [], sync_marker=self._sync)
+        self._header = file.getvalue()
+
+    def encode(self, record: Record) -> bytes:
+        """Write ``record`` as one file, with the codec ``null``.
+
+        Raises
+        ------
+        ValueError
+            If the record has a field that the schema doesn't know, or lacks one.
+        """
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, self._parsed, record, strict=True)
+        size = body.tell()
+        return b"".join((self._header, _long(1), _long(size), body.getvalue(), self._sync))
+
+
+def _long(number: int) -> bytes:
+    """Encode a number that isn't negative: zigzag, then seven bits per byte."""
+    number <<= 1
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
