@@ -1,4 +1,4 @@
-"""Packets that could not be processed: kept with their bytes and the reason, until an operator replays or drops them."""
+"""Packets that could not be processed: kept with their bytes and the reason, until replayed or dropped."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """What a user's pipeline does to many alerts at once, told from its stages.
 
 A pipeline that looks at one document at a time gives the same answer for a whole batch as for each alert alone; whose
-answer it is tells ``_id`` or ``candid``, if the pipeline keeps one of them. Anything that is not plainly so is run alert
-by alert, which is always right and only slower.
+answer it is tells ``_id`` or ``candid``, if the pipeline keeps one of them. Anything that is not plainly so is run
+alert by alert, which is always right and only slower.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The broker of one survey: Kafka messages to batches, batches to Dask, offsets back to Kafka when all is durable.
 
-Kafka is the queue: what can't be worked on stays there. A bounded number of batches is in flight; while that is reached,
-or something that Kowalski depends on is away, the partitions are paused and the broker waits.
+Kafka is the queue: what can't be worked on stays there. A bounded number of batches is in flight; while that is
+reached, or something that Kowalski depends on is away, the partitions are paused and the broker waits.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """All stages of a batch, in order, and what happens when one of them fails.
 
 A stage that MongoDB keeps from working is nobody's fault in the batch: the error goes up, the broker waits and sends
-the batch again. A stage that fails otherwise fails on some packet: each is then tried alone, and the one that fails alone
-is refused. Where every packet of a larger batch fails alone in the same way, the fault is in the system, not in the
-packets: nothing is refused, and the broker waits for somebody to mend it.
+the batch again. A stage that fails otherwise fails on some packet: each is then tried alone, and the one that fails
+alone is refused. Where every packet of a larger batch fails alone in the same way, the fault is in the system, not in
+the packets: nothing is refused, and the broker waits for somebody to mend it.
 """
 
 from __future__ import annotations

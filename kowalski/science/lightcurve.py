@@ -40,7 +40,7 @@ def sort_key(history: History, row: Row) -> Rank:
 
 
 def news(history: History, stored: Iterable[Row], rows: Iterable[Row]) -> list[Row]:
-    """Keep those of ``rows`` (one per key) that would change ``stored``: of a new key, or ranking before the stored row."""
+    """Keep those of ``rows`` (one per key) that would change ``stored``: of a new key, or ranking before the stored."""
     known = {tuple(row.get(name) for name in history.key): row for row in stored}
     fresh: list[Row] = []
     for row in rows:

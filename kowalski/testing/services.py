@@ -144,7 +144,7 @@ class DaskCluster:
         """Wait until every worker process that runs has joined the scheduler; raise `ServiceError` if it doesn't."""
         expected = sum(worker.is_running for worker in self.workers)
         try:
-            with Client(self.address, timeout=patience, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+            with Client(self.address, timeout=patience, set_as_default=False) as client:
                 client.wait_for_workers(expected, timeout=patience)
         except (OSError, TimeoutError) as error:
             for process in (self.scheduler, *self.workers):

@@ -301,7 +301,7 @@ class QueryAnswer(Success):
         Field(
             description=(
                 "find, aggregate: list of documents; find_one: a document; counts: a number; cone_search, near: "
-                "`{catalog: {object: [documents]}}`, dots in names of objects replaced by `_`; info: names or statistics."
+                "`{catalog: {object: [documents]}}`, dots in names of objects become `_`; info: names or statistics."
             )
         ),
     ] = None

@@ -32,7 +32,8 @@ async def answer(query: models.AnyQuery, archive: Archive) -> AsyncIterator[byte
         case models.InfoQuery():
             return _whole(await info.run(query, archive))
         case models.DropQuery():
-            return _whole(await drop.run(query, archive))
+            await drop.run(query, archive)
+            return None
 
 
 def _whole(data: object) -> AsyncIterator[bytes] | None:

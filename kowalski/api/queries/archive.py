@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.command_cursor import AsyncRawBatchCommandCursor
@@ -106,7 +106,8 @@ class Archive:
         """Read what a cursor finds as JSON documents with commas between them, a batch at a time."""
         loop = asyncio.get_running_loop()
         async with cursor:
-            async for batch in cursor:
+            async for found in cursor:
+                batch = cast(bytes, found)  # raw batches are bytes, whatever type the collection's documents have
                 if len(batch) <= INLINE:
                     text, count = extjson.encode_batch(batch)
                 else:

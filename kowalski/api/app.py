@@ -1,0 +1,50 @@
+"""The web application: routes, middlewares and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from kowalski import config
+from kowalski.api import middleware, openapi, services
+from kowalski.api.handlers import auth, docs, filters, ping, queries, users
+from kowalski.api.routes import Route, guarded
+from kowalski.config import Settings
+from kowalski.runtime import logs
+
+ROUTES: tuple[Route, ...] = (*ping.ROUTES, *auth.ROUTES, *users.ROUTES, *queries.ROUTES, *filters.ROUTES)
+"""Everything the API serves, but for its own description."""
+
+
+def create_app(settings: Settings | None = None) -> web.Application:
+    """Build the application.
+
+    Parameters
+    ----------
+    settings
+        Those of the instance; without them they are loaded, and logging is set up, as gunicorn needs it.
+    """
+    if settings is None:
+        settings = config.load().settings
+        logs.configure(settings)
+    chosen = settings
+    app = web.Application(
+        middlewares=[middleware.log_requests, middleware.answer_errors],
+        client_max_size=chosen.server.client_max_size,
+        handler_args={"max_line_size": 16 * 1024, "max_field_size": 16 * 1024},
+    )
+
+    async def provided(app: web.Application) -> AsyncIterator[None]:
+        async for _ in services.provide(app, chosen):
+            yield
+
+    app.cleanup_ctx.append(provided)
+    app.on_response_prepare.append(middleware.add_headers)
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, guarded(route))
+    app[docs.DESCRIPTION] = openapi.describe(ROUTES, chosen.server)
+    app.router.add_get("/docs/api", docs.to_page, allow_head=False)
+    app.router.add_get("/docs/api/", docs.page, allow_head=False)
+    app.router.add_get("/docs/api/swagger.json", docs.specification, allow_head=False)
+    return app

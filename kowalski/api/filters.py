@@ -1,0 +1,176 @@
+"""The rules for users' filters: what is checked, in which order, before one is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bson import json_util
+from pymongo.errors import ConnectionFailure, OperationFailure
+
+from kowalski.api import sandbox
+from kowalski.api.errors import ApiError, ConflictError, InvalidRequestError
+from kowalski.api.literals import decode_extended
+from kowalski.api.models.filters import AUTOSAVE_KEYS, FOLLOWUP_KEYS, PRIORITY_ORDERS, FilterChange, NewFilter
+from kowalski.api.services import Services
+from kowalski.archive import filters
+from kowalski.archive.client import Document
+from kowalski.archive.filters import FLAGS, FilterConflictError, PipelineTextError, Stage
+from kowalski.surveys import SURVEYS, Survey
+
+TRIAL_MS = 3000
+
+Blocks = Mapping[str, Any]
+
+
+async def save(services: Services, body: NewFilter) -> tuple[str, Document]:
+    """Store a filter or a new version of it.
+
+    Returns
+    -------
+    message, version
+        What to tell the user, and ``fid``, ``pipeline`` and ``created_at`` of the version.
+
+    Raises
+    ------
+    ApiError
+        If something about it is not as it must be; the text says what.
+    """
+    survey = _survey(body.catalog)
+    if body.auto_followup and not _saves(body.autosave):
+        raise ApiError("Cannot setup auto_followup without autosave enabled")
+    text, stages = _pipeline(body.pipeline, "pipeline")
+    message = await _try(services, survey, body.permissions, stages)
+    given = {name: getattr(body, name) for name in FLAGS if name in body.model_fields_set}
+    flags = await _checked(services, survey, body.permissions, given, verb="test")
+    version = filters.new_version(text)
+    facts = {"catalog": survey.alerts, "permissions": body.permissions}
+    key = (body.group_id, body.filter_id)
+    try:
+        await filters.save_version(services.system, key, version, facts=facts, flags=flags)
+    except FilterConflictError as error:
+        raise ConflictError(str(error)) from error
+    return f"{message}\nsaved new filter version: {version['fid']}", version
+
+
+async def modify(services: Services, body: FilterChange) -> Document:
+    """Change a filter's flags, blocks or active version.
+
+    Raises
+    ------
+    ApiError
+        If there is no such filter or version, or a block is not as it must be.
+    """
+    stored = await filters.get(services.system, body.filter_id)
+    if stored is None:
+        raise ApiError(f"Filter id {body.filter_id} not found")
+    given = {
+        name: getattr(body, name)
+        for name in (*FLAGS, "active_fid")
+        if name in body.model_fields_set and getattr(body, name) is not None
+    }
+    if "active_fid" in given and given["active_fid"] not in {version["fid"] for version in stored["fv"]}:
+        raise ApiError(f"Cannot update filter id {body.filter_id}: filter version fid not in filter history")
+    survey = _survey(stored["catalog"])
+    checked = await _checked(services, survey, stored["permissions"], given, verb="update", but=body.filter_id)
+    updated = await filters.update(services.system, body.filter_id, _merged(stored, checked))
+    if updated is None:
+        raise ApiError(f"Filter id {body.filter_id} not found")
+    return updated
+
+
+def _merged(stored: Document, given: Blocks) -> dict[str, Any]:
+    """Let a block that only switches on or off keep what else the stored one says."""
+    merged = dict(given)
+    for name in ("autosave", "auto_followup"):
+        block, known = given.get(name), stored.get(name)
+        if isinstance(block, dict) and set(block) == {"active"} and isinstance(known, dict):
+            merged[name] = {**known, **block}
+    return merged
+
+
+async def _checked(
+    services: Services,
+    survey: Survey,
+    permissions: Sequence[int],
+    given: Blocks,
+    *,
+    verb: str,
+    but: int | None = None,
+) -> dict[str, Any]:
+    """Check autosave and auto_followup blocks; their pipelines become text."""
+    checked = dict(given)
+    for name, allowed in (("autosave", AUTOSAVE_KEYS), ("auto_followup", FOLLOWUP_KEYS)):
+        block = given.get(name)
+        if not isinstance(block, dict) or not block:
+            continue
+        if set(block) - allowed:
+            raise ApiError(f"Cannot {verb} {name} pipeline: {name} contains invalid keys")
+        if name == "auto_followup":
+            await _check_followup(services, block, but)
+        if block.get("pipeline") is not None:
+            text, stages = _pipeline(block["pipeline"], f"{name} pipeline")
+            await _try(services, survey, permissions, stages)
+            checked[name] = {**block, "pipeline": text}
+    return checked
+
+
+async def _check_followup(services: Services, block: Blocks, but: int | None) -> None:
+    if set(block) == {"active"}:
+        return
+    if block.get("pipeline") is None:
+        raise ApiError("auto_followup must have a pipeline")
+    order = block.get("priority_order")
+    if order is None:
+        return
+    if order not in PRIORITY_ORDERS:
+        raise ApiError(f"priority_order must be one of {', '.join(PRIORITY_ORDERS)}")
+    try:
+        allocation = int(block.get("allocation_id", ""))
+    except (TypeError, ValueError) as error:
+        raise ApiError("auto_followup with priority_order needs a numeric allocation_id") from error
+    if await filters.priority_orders(services.system, allocation, but=but) - {order}:
+        raise ApiError(
+            "existing filters with the same allocation have priority_order set to a different value,"
+            " which is unexpected"
+        )
+
+
+def _survey(catalog: str) -> Survey:
+    for survey in SURVEYS.values():
+        if survey.alerts == catalog:
+            return survey
+    known = ", ".join(survey.alerts for survey in SURVEYS.values())
+    raise InvalidRequestError(f"catalog: {catalog!r} has no alerts; filters run on {known}")
+
+
+def _saves(autosave: bool | Blocks) -> bool:
+    return bool(autosave) if isinstance(autosave, bool) else bool(autosave.get("active"))
+
+
+def _pipeline(given: list[Stage] | str, what: str) -> tuple[str, list[Stage]]:
+    """Give a pipeline as the text that is stored and as stages, after it has passed the sandbox."""
+    try:
+        text = given if isinstance(given, str) else json_util.dumps(given)
+        stages = filters.decode_pipeline(text) if isinstance(given, str) else decode_extended(given)
+    except (PipelineTextError, ValueError) as error:
+        raise InvalidRequestError(f"{what}: {error}") from error
+    sandbox.check_pipeline(stages, sandbox.FILTER_STAGES, what)
+    return text, stages
+
+
+async def _try(services: Services, survey: Survey, permissions: Sequence[int], stages: list[Stage]) -> str:
+    """Run a pipeline on the newest alert."""
+    alerts = services.data[survey.alerts]
+    newest = await alerts.find_one({}, {"_id": 1}, sort=[("$natural", -1)])
+    if newest is None:
+        return f"WARNING: not tried, there are no documents in {survey.alerts} collection"
+    prefix = survey.filter_prefix([newest["_id"]], permissions)
+    try:
+        cursor = await alerts.aggregate([*prefix, *stages], allowDiskUse=False, maxTimeMS=TRIAL_MS)
+        await cursor.to_list()
+    except ConnectionFailure:
+        raise
+    except OperationFailure as error:
+        raise ApiError(f"pipeline is invalid: {(error.details or {}).get('errmsg', error)}"[:2000]) from error
+    return f"pipeline tried on alert {newest['_id']} of {survey.alerts}"

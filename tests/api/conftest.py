@@ -1,0 +1,89 @@
+"""A running API with a few alerts in its archive, and users to ask it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+from pymongo import MongoClient
+
+from kowalski.archive import indexes
+from kowalski.archive.client import data_database
+from kowalski.config import Settings
+from kowalski.runtime import programs
+from kowalski.surveys import get
+from kowalski.testing import services
+
+CANDID = 1105522281015015000
+"""Beyond 2**53: exact as an integer only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A server and how to reach it."""
+
+    settings: Settings
+    url: str
+
+    def token(self, name: str = "admin", password: str = "admin") -> str:
+        answer = httpx.post(f"{self.url}/api/auth", json={"username": name, "password": password})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["token"])
+
+    def client(self, name: str = "admin", password: str = "admin") -> httpx.Client:
+        return httpx.Client(base_url=self.url, headers={"Authorization": self.token(name, password)}, timeout=30)
+
+
+def alert(number: int) -> dict[str, Any]:
+    """An alert near RA 150 + number, Dec 20."""
+    ra = 150.0 + number
+    return {
+        "_id": CANDID + number, "candid": CANDID + number, "objectId": f"ZTF23aaaaaa{number % 5}", "schemavsn": "4.02",
+        "candidate": {"jd": 2460000.5 + number, "ra": ra, "dec": 20.0, "magpsf": 18.0 + 0.1 * number, "drb": number / 10,
+                      "programid": 1},
+        "classifications": {"braai": number / 10},
+        "coordinates": {"radec_geojson": {"type": "Point", "coordinates": [ra - 180.0, 20.0]}},
+        "cutoutScience": {"fileName": "s.fits.gz", "stampData": bytes(range(64))},
+    }  # fmt: skip
+
+
+def run(settings: Settings) -> Iterator[Api]:
+    """Run gunicorn as ``up`` does."""
+    program = programs.api(settings)
+    env = {**program.environment, **services.environment(settings)}
+    process = services.Process("api", list(program.command), env, settings.path.run / "logs" / "api.log")
+    process.start()
+    url = f"http://127.0.0.1:{settings.server.port}"
+    deadline = time.monotonic() + 60
+    try:
+        while True:
+            process.check()
+            try:
+                if httpx.get(f"{url}/healthz").status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            assert time.monotonic() < deadline, "the API does not start"
+            time.sleep(0.2)
+        yield Api(settings, url)
+    finally:
+        process.stop(10)
+
+
+@pytest.fixture
+def api(settings: Settings, mongo: MongoClient[dict[str, Any]]) -> Iterator[Api]:
+    data = data_database(mongo, settings)
+    indexes.ensure(data, settings, get("ZTF"))
+    data["ZTF_alerts"].insert_many([alert(number) for number in range(10)])
+    data["Gaia_EDR3"].insert_many(
+        [{"_id": i, "mag": i, "coordinates": alert(i)["coordinates"]} for i in range(10)]
+    )
+    data["Gaia_EDR3"].create_index([("coordinates.radec_geojson", "2dsphere")])
+    settings.server.processes = 1
+    yield from run(settings)
+
+
