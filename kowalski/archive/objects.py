@@ -84,7 +84,7 @@ def _known(document: Document, histories: Sequence[History]) -> Known:
 
 
 def insert_new(objects: Collection[Document], documents: Sequence[Document]) -> set[str]:
-    """Insert objects that are not there yet; returns the names of those that were: their rows are still to be merged."""
+    """Insert objects that are not there yet; returns the names of those that were, whose rows need merging."""
     if not documents:
         return set()
     try:
