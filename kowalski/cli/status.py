@@ -63,7 +63,8 @@ def _work(found: Status, console: Console) -> None:
         hint = " (see ./kowalski.py deadletters list)" if found.dead_letters else ""
         console.print(f"dead letters: {found.dead_letters}{hint}")
     if found.outbox is not None:
-        console.print("outbox: " + ", ".join(f"{count} {state}" for state, count in found.outbox.items()))
+        waiting = f", the oldest for {found.outbox_age:.0f} s" if found.outbox_age is not None else ""
+        console.print("outbox: " + ", ".join(f"{count} {state}" for state, count in found.outbox.items()) + waiting)
     for survey, models in found.models.items():
         console.print(
             f"{survey}: scores by " + (", ".join(f"{name} {version}" for name, version in models.items()) or "none")
@@ -83,7 +84,8 @@ def _shortcomings(found: Status) -> list[str]:
         texts += [f"{survey}: no score of {name}: {reason}" for name, reason in models.items()]
     for survey, catalogs in found.missing_catalogs.items():
         if catalogs:
-            texts.append(f"{survey}: not matched with {', '.join(catalogs)}: not in the database")
+            told = ", ".join(f"{name} ({reason})" for name, reason in catalogs.items())
+            texts.append(f"{survey}: alerts are not matched with {told}")
     for document in found.suspended_filters:
         reason = document["suspended"].get("reason", "it kept failing")
         texts.append(f"filter {document['filter_id']} (group {document['group_id']}) is switched off: {reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +70,8 @@ def produce(
     ServiceError, StreamError
         If Kafka can't be reached, there is nothing to send, or packets were not taken.
     """
+    # librdkafka tells of each of its own retries; what finally fails is reported below.
+    logging.getLogger("kowalski.kafka").setLevel(logging.CRITICAL)
     console = Console()
     packets = find_packets(path, limit)
     kafka.wait_until_up(settings, PATIENCE)

@@ -42,8 +42,18 @@ def _prepare_models(current: Settings, progress: Progress) -> None:
     """Fetch and convert models; one that can't be had is no reason not to start."""
     from kowalski.ml.ready import ensure_ready
 
+    def report(name: str, done: int, total: int | None) -> None:
+        if name.startswith("convert"):  # models that are turned into ONNX, not bytes that come in
+            progress.begin(f"{name} ({done} of {total})")
+        else:
+            progress.progress(name, done, total)
+
     progress.begin("looking after the machine-learning models")
-    for state in ensure_ready(current, progress.progress):
+    states = ensure_ready(current, report)
+    usable = [f"{state.name} {state.version}" for state in states if state.is_ready]
+    if usable:
+        progress.ready(f"models: {', '.join(usable)}")
+    for state in states:
         if not state.is_ready:
             progress.note(f"alerts will have no score of {state.name} {state.version}: {state.reason}")
 

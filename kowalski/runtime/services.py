@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from kowalski import surveys
 from kowalski.config import Settings
 from kowalski.runtime import health, programs
 
@@ -39,12 +38,11 @@ def services(settings: Settings) -> list[Service]:
         Service("mongod", _mongodb_address(settings), health.mongodb, settings.database.is_embedded),
         Service("kafka", settings.kafka.servers, health.kafka, settings.kafka.is_embedded),
         Service("scheduler", dask.address, health.scheduler, dask.is_embedded),
-        Service(programs.WORKER, f"{dask.workers} processes", health.workers, dask.is_embedded),
+        Service(programs.WORKER, "", health.workers, dask.is_embedded),
         Service("api", f"http://{server.host}:{server.port}", health.api),
     ]
     for name in settings.enabled_surveys:
-        topics = settings.surveys[name].topics or surveys.get(name).topics
-        found.append(Service(programs.broker_name(name), f"topics {topics}", health.reporting(f"broker:{name}")))
+        found.append(Service(programs.broker_name(name), "", health.reporting(f"broker:{name}")))
     if settings.skyportal.enabled:
         found.append(Service("courier", settings.skyportal.base_url, health.reporting("courier")))
     return found

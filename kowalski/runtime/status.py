@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -60,7 +61,9 @@ class Status:
     dead_letters
         How many packets could not be processed.
     outbox
-        By state: how many passes there are.
+        By state: how many alerts with passes there are.
+    outbox_age
+        Seconds since the oldest pending one passed.
     models
         Models that workers have loaded, by survey: name and version.
     missing_models
@@ -77,6 +80,7 @@ class Status:
     lag: dict[str, dict[str, int]] = field(default_factory=dict)
     dead_letters: int | None = None
     outbox: dict[str, int] | None = None
+    outbox_age: float | None = None
     models: dict[str, dict[str, str]] = field(default_factory=dict)
     missing_models: dict[str, dict[str, str]] = field(default_factory=dict)
     missing_catalogs: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -144,12 +148,22 @@ def _ask_database(settings: Settings, status: Status) -> None:
         with client.connect(settings, serverSelectionTimeoutMS=3000) as connection:
             system = client.system_database(connection, settings)
             status.dead_letters = system[names.DEAD_LETTERS].estimated_document_count()
-            status.outbox = dict(outbox.counts(system))
+            _add_outbox(status, dict(outbox.counts(system)))
+            for report in reports.read(system, "broker"):
+                if report.get("trouble"):
+                    status.problems.append(f"{report['_id']} waits: {report['trouble']}")
             _add_workers(status, reports.read(system, "worker"))
             shown = {"_id": 0, "filter_id": 1, "group_id": 1, "catalog": 1, "suspended": 1}
             status.suspended_filters = list(system[names.FILTERS].find({"suspended": {"$ne": None}}, shown))
     except PyMongoError as error:
         status.problems.append(f"MongoDB can't be asked: {' '.join(str(error).split())}")
+
+
+def _add_outbox(status: Status, counts: dict[str, Any]) -> None:
+    oldest = counts.pop("oldest", None)
+    status.outbox = counts
+    if oldest is not None:
+        status.outbox_age = (datetime.now(UTC) - oldest).total_seconds()
 
 
 def _add_workers(status: Status, found: Iterable[Document]) -> None:

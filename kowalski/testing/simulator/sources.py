@@ -88,7 +88,7 @@ class Source(ABC):
 
 
 class SupernovaIa(Source):
-    """A type Ia supernova: the light curve of Bazin et al. (2009, A&A 499, 653) with falls of 25 (g) and 32 (r) days."""
+    """A type Ia supernova: the light curve of Bazin et al. (2009, A&A 499, 653) falling in 25 (g) or 32 (r) days."""
 
     kind = "SN Ia"
 

@@ -95,7 +95,8 @@ class ZtfObject:
             "rcid": self._rcid, "field": self._field, "xpos": random.uniform(1, 3071), "ypos": random.uniform(1, 3079),
             "ra": round(ra % 360.0, 7), "dec": round(dec, 7), "magpsf": magnitude, "sigmapsf": error,
             "chipsf": abs(random.normal(1.0, 0.3)), "magap": aperture, "sigmagap": error * 1.1,
-            "distnr": near.separation, "magnr": near.magnitude_in(fid), "sigmagnr": 0.02, "chinr": random.uniform(0.5, 2.0),
+            "distnr": near.separation, "magnr": near.magnitude_in(fid), "sigmagnr": 0.02,
+            "chinr": random.uniform(0.5, 2.0),
             "sharpnr": sharp, "sky": random.normal(0.0, 1.0), "magdiff": aperture - magnitude, "fwhm": seeing,
             "classtar": near.star, "mindtoedge": random.uniform(50, 1500), "magfromlim": limit - aperture,
             "seeratio": seeing / 2.0, "aimage": seeing / 2.8, "bimage": seeing / 3.0, "aimagerat": seeing / 5.6,
@@ -123,7 +124,8 @@ class ZtfObject:
         """What the reference image and Pan-STARRS show near the object; the same in all its alerts."""
         near = self._source.counterpart
         fields: Record = {
-            "rfid": self._field * 1_000_000 + self._rcid, "jdstartref": 2458200.7, "jdendref": 2458500.8, "nframesref": 15,
+            "rfid": self._field * 1_000_000 + self._rcid, "jdstartref": 2458200.7,
+            "jdendref": 2458500.8, "nframesref": 15,
             "neargaia": near.separation + 0.05 if near.star > 0.5 else 40.0, "maggaia": near.magnitude,
             "neargaiabright": MISSING, "maggaiabright": MISSING, "nmtchps": 3, "tooflag": 0, "exptime": 30.0,
         }  # fmt: skip
