@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kowalski.cli.console import settings
+from kowalski.cli.console import output, settings
 
 if TYPE_CHECKING:
     from pymongo.database import Database
@@ -29,18 +29,19 @@ def register(app: typer.Typer) -> None:
 
 def list_(survey: Survey = None, limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20) -> None:
     """List dead letters, newest first, with the stage that refused them and the reason."""
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from kowalski.archive import dead_letters, names
 
     letters = _system()[names.DEAD_LETTERS]
-    table = Table("id", "survey", "stage", "reason", "bytes", "at (UTC)")
+    table = Table(
+        Column("id", no_wrap=True), "survey", "stage", "reason", "bytes", "at (UTC)", box=None, pad_edge=False
+    )
     for letter in dead_letters.listing(letters, survey, limit):
         row = (_text(letter["_id"]), letter["survey"], letter["stage"], letter["reason"])
         table.add_row(*row, f"{letter['size']:,}", f"{letter['at']:%Y-%m-%d %H:%M:%S}")
     total = letters.count_documents({} if survey is None else {"survey": survey})
-    console = Console()
+    console = output()
     if total:
         console.print(table)
     console.print(f"{total} dead letters" + (f", {limit} shown" if total > limit else ""))

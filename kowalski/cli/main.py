@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,7 +73,16 @@ def main(arguments: Sequence[str]) -> int:
     except _foreseen() as error:
         complain(" ".join(str(error).split()))
         return FAILED
+    except Exception as error:  # noqa: BLE001 - a fault of ours: the operator gets a sentence, the trace goes to a file
+        complain(_unforeseen(error))
+        return FAILED
     return 0
+
+
+def _unforeseen(error: Exception) -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="kowalski-fault-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return f"this is a fault of Kowalski ({type(error).__name__}: {error}); please report it with the file {file.name}"
 
 
 def _foreseen() -> tuple[type[Exception], ...]:
@@ -79,10 +90,11 @@ def _foreseen() -> tuple[type[Exception], ...]:
     from confluent_kafka import KafkaException
     from pymongo.errors import PyMongoError
 
+    from kowalski.broker.stream import StreamError
     from kowalski.ml.specs import ModelError
     from kowalski.runtime.errors import ServiceError
 
-    return ServiceError, ModelError, PyMongoError, KafkaException
+    return ServiceError, StreamError, ModelError, PyMongoError, KafkaException
 
 
 def _of_the_system(error: OSError) -> str:

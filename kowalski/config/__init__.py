@@ -174,7 +174,9 @@ def _sentence(error: ValidationError, given: Mapping[str, Any]) -> str:
     if first["type"] == "extra_forbidden":
         allowed = _siblings(first["loc"])
         close = difflib.get_close_matches(str(first["loc"][-1]), allowed, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(allowed)}"
+        parent = key.rpartition(".")[0]
+        meant = f"{parent}.{close[0]}" if close and parent else "".join(close)
+        hint = f"did you mean {meant}?" if close else f"known here: {', '.join(allowed)}"
         return f"unknown setting {key} = {first['input']!r}; {hint}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{key} = {first['input']!r}: {message}" if key else message

@@ -152,7 +152,9 @@ def _format(program: list[str], folder: Path, properties: Path) -> None:
         return
     identity = folder / "cluster.id"
     if not identity.is_file():
-        identity.write_text(urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+        # A first byte below 0xf8: an id that starts with "-" would be taken for an option.
+        raw = bytes([uuid.uuid4().bytes[0] & 0x7F]) + uuid.uuid4().bytes[1:]
+        identity.write_text(urlsafe_b64encode(raw).decode().rstrip("="))
     arguments = ["format", "--ignore-formatted", "-t", identity.read_text(), "-c", str(properties)]
     done = subprocess.run(
         [*program, "kafka.tools.StorageTool", *arguments], capture_output=True, text=True, timeout=120, check=False

@@ -100,6 +100,9 @@ class Supervisor:
             self._call("getPID")
         except SERVER_GONE:
             return False
+        except Fault as fault:
+            if fault.faultCode != Faults.SHUTDOWN_STATE:
+                raise
         return True
 
     def apply(self, programs: Iterable[Program]) -> list[str]:
