@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -311,10 +312,28 @@ async def test_sigterm_ends_it_in_good_order(settings: Settings, archive: Any, f
         await until(lambda: bool(reports.read(archive.system, "courier")))
         archive.both(archive.packet(1))
         await until(archive.all_are("delivered"))
-        child._child.send_signal(signal.SIGTERM)  # type: ignore[union-attr]
-        assert await asyncio.to_thread(child._child.wait, PATIENCE) == 0  # type: ignore[union-attr]
+        os.kill(child.pid, signal.SIGTERM)
+        await until(lambda: not child.is_running)
     finally:
         await asyncio.to_thread(child.stop)
+    (report,) = reports.read(archive.system, "courier")  # written as the last thing
+    assert (report["backlog"], report["delivered"]) == (0, 1)
+
+
+@pytest.mark.faults
+async def test_mongodb_is_killed_meanwhile(settings: Settings, archive: Any, fake: Any, servers: Any) -> None:
+    fake.fail(Fault(delay=0.02))
+    for candid in range(40):
+        archive.both(archive.packet(candid, f"object {candid % 10}", 2459000.5 + candid))
+    async with courier(settings):
+        await until(lambda: len(fake.memory.candidates) >= 10)
+        await asyncio.to_thread(servers.mongod.kill)
+        await asyncio.sleep(1.0)
+        servers.mongod.start()
+        await until(archive.all_are("delivered"))
+    assert each_once(fake)
+    assert len(fake.memory.candidates) == 40
+    assert len(fake.memory.photometry) == 40
 
 
 def test_without_skyportal_there_is_nothing_to_do(settings: Settings) -> None:
