@@ -1,7 +1,8 @@
-"""Simulated alerts: packets that a survey could have sent, for tests and for trying things out.
+"""A simulator of alert packets, so that everything can be tried and tested without real ones.
 
-Sources of a few classes are observed for some weeks; each detection of the night becomes a packet with its history,
-stamps and forced photometry. Equal arguments give equal packets.
+Packets are true to the survey's schema. They come of objects of a few classes (`sources.MIXTURE`) that are observed for
+two months and alerted on in one night: positions, magnitudes, images and histories of one object fit together, and a
+later packet's history holds the earlier detections. Equal arguments give equal bytes.
 """
 
 from __future__ import annotations
@@ -14,63 +15,86 @@ import numpy as np
 from numpy.random import Generator
 
 from kowalski.testing.simulator import ztf
+from kowalski.testing.simulator.container import Container, Record
 from kowalski.testing.simulator.observations import Measurements, Visits
 from kowalski.testing.simulator.sources import MIXTURE, Source
 
-__all__ = ["SIMULATED", "Simulated", "simulate"]
+__all__ = ["SURVEYS", "Simulated", "container", "packets"]
 
-SIMULATED = ("ZTF",)
-"""Surveys whose packets can be simulated."""
+SURVEYS = {"ZTF": ztf}
+"""Modules that make packets, by name of the survey."""
 NIGHT = date(2023, 10, 12)
-MOST_VISITS = 6
+REPEATS = 0.3
+ATTEMPTS = 200
+"""Draws until a source is bright enough tonight; one in a few is, so this many never fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """One packet and the truth about it."""
+    """One packet, and the truth about it."""
 
-    candid: int
-    object_id: str
+    packet: Record
     kind: str
-    value: bytes
+
+    @property
+    def candid(self) -> int:
+        """The alert's identifier."""
+        return int(self.packet["candid"])
 
 
-def simulate(n: int, seed: int = 1, night: date = NIGHT, repeat_frac: float = 0.2) -> Iterator[Simulated]:
-    """Make ``n`` ZTF packets of one night.
+def container(survey: str = "ZTF") -> Container:
+    """Give what writes packets of ``survey`` as files."""
+    return Container(SURVEYS[survey].SCHEMA)
+
+
+def packets(
+    count: int, seed: int = 1, night: date = NIGHT, repeats: float = REPEATS, survey: str = "ZTF"
+) -> Iterator[Simulated]:
+    """Make ``count`` packets; those of one object follow each other in order of time.
 
     Parameters
     ----------
     seed
-        Another seed makes another sky.
+        Another seed gives other objects.
     night
-        The UTC date on which the packets' exposures were taken.
-    repeat_frac
-        Part of the packets that visit an object again that has been alerted on before in the night.
+        The night (UTC) of all alerts.
+    repeats
+        Part of the packets that are of an object already alerted on, from 0 to 0.9.
+    survey
+        Whose packets: a key of `SURVEYS`.
     """
-    random = np.random.default_rng(seed)
-    container = ztf.container()
-    start = night.toordinal() + 1721424.5
-    made = number = 0
-    while made < n:
-        source, measured, visits = _object(random, start, repeat_frac)
-        name = ztf.object_name(seed % 10_000 * 100_000 + number, night.year)
-        target = ztf.ZtfObject(source, measured, number, name, random)
-        number += 1
-        tonight = np.flatnonzero(measured.detected & (measured.visits.jd > start))
-        for index in tonight[: min(visits, n - made)]:
-            packet = target.packet(int(index))
-            made += 1
-            yield Simulated(packet["candid"], name, source.kind, container.encode(packet))
+    random = np.random.default_rng([seed, count])
+    simulator = SURVEYS[survey]
+    start = simulator.julian_date(night)
+    taken: set[int] = set()
+    for index, (kind, alerts) in enumerate(_plan(count, min(max(repeats, 0.0), 0.9), random)):
+        own = np.random.default_rng([seed, count, index])
+        source, measured = _observe(kind, start, alerts, own)
+        seen = simulator.Object(index, seed, source, measured, own, taken)
+        for packet in seen.alerts(start):
+            yield Simulated(packet, kind.kind)
 
 
-def _object(random: Generator, start: float, repeat_frac: float) -> tuple[Source, Measurements, int]:
-    """Draw sources until one is detected in the night; with it comes how many packets it gets."""
-    kinds, weights = zip(*MIXTURE, strict=True)
-    while True:
-        kind = kinds[int(random.choice(len(kinds), p=weights))]
-        wanted = 1 if not kind.stays or not repeat_frac else min(int(random.geometric(1.0 - repeat_frac)), MOST_VISITS)
+def _plan(count: int, repeats: float, random: Generator) -> list[tuple[type[Source], int]]:
+    """Decide of each object what it is and how many alerts it gives; what moves on is seen once."""
+    if count < 1:
+        return []
+    objects = count - int(count * repeats)
+    kinds = [MIXTURE[drawn][0] for drawn in random.choice(len(MIXTURE), objects, p=[part for _, part in MIXTURE])]
+    staying = [index for index, kind in enumerate(kinds) if kind.stays]
+    if not staying:
+        kinds[0], staying = MIXTURE[0][0], [0]
+    alerts = np.ones(objects, int)
+    np.add.at(alerts, random.choice(staying, count - objects), 1)
+    return list(zip(kinds, alerts.tolist(), strict=True))
+
+
+def _observe(kind: type[Source], start: float, alerts: int, random: Generator) -> tuple[Source, Measurements]:
+    """Draw sources until one is detected often enough in the night."""
+    for _ in range(ATTEMPTS):
         source = kind(random, start)
-        visits = Visits.plan(random, start, MOST_VISITS)
-        measured = Measurements.of(source, visits, random).until_tonight(start, wanted)
+        visits = Visits.plan(random, start, 8 + 4 * alerts)
+        measured = Measurements.of(source, visits, random).until_tonight(start, alerts)
         if measured is not None:
-            return source, measured, wanted
+            return source, measured
+    raise RuntimeError(f"no {kind.kind} was bright enough in {ATTEMPTS} draws")

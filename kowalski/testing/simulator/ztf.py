@@ -1,194 +1,402 @@
-"""ZTF packets (schema 4.02) of simulated sources: every field of the schema, with values that belong together."""
+"""Simulated alert packets of the Zwicky Transient Facility, schema 4.02.
+
+Field names and types are those of ``ztf_schema.json``. What depends on the sky follows from the simulated source and
+its measurements; the many fields about image quality and calibration are drawn from the ranges that real packets show.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
-from kowalski.testing.simulator.container import Container, Record
-from kowalski.testing.simulator.observations import Measurements
-from kowalski.testing.simulator.sources import Asteroid, G, Source
+from kowalski.testing.simulator.container import Record
+from kowalski.testing.simulator.observations import WEEKS_DAYS, Measurements
+from kowalski.testing.simulator.sources import ZERO, Asteroid, G, Source
 from kowalski.testing.simulator.stamps import Scene
 
 SCHEMA = Path(__file__).with_name("ztf_schema.json")
 HISTORY_DAYS = 30.0
-"""How far a packet's history and forced photometry reach back."""
-UNIX_EPOCH_JD = 2440587.5
-NIGHT_ZERO = 2457754.5
-"""JD of 2017 January 1, from which ZTF counts nights."""
-MISSING = -999.0
-BAND_NAMES = {1: "zg", 2: "zr", 3: "zi"}
+NONE, MISSING = -999.0, -99999.0
+"""What ZTF writes for "no such thing", and in forced photometry for "no value"."""
+DAY_ZERO, ORDINAL_ZERO = 2457754.5, 1721424.5
+"""Julian dates of ZTF's night 0 and of the day before 1 January of the year 1."""
+BRIGHTER, FAINTER = 15, 10
+"""Part of a candid that tells the sign of the difference."""
+PROCESSED, BAD_PIXELS = "0", "61"
+TWINS = 0.2
+"""Part of the objects with a detection that is in the history twice: images overlap, or were processed again."""
+REAL_BOGUS, DEEP_REAL_BOGUS = "t17_f5_c3", "d6_m7"
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+NAMES = len(LETTERS) ** 7
+
+UPPER_LIMIT = (
+    "jd",
+    "fid",
+    "pid",
+    "diffmaglim",
+    "pdiffimfilename",
+    "programpi",
+    "programid",
+    "nid",
+    "rcid",
+    "field",
+    "magzpsci",
+    "magzpsciunc",
+    "magzpscirms",
+    "clrcoeff",
+    "clrcounc",
+    "rbversion",
+)
+"""Fields of an exposure in which nothing was found."""
 
 
-class ZtfObject:
-    """One object on the sky and all packets that are made of it.
-
-    Parameters
-    ----------
-    source
-        What it is.
-    measured
-        Its measurements; each detection of the night can be alerted on.
-    number
-        Distinguishes it from all other objects of a run.
-    """
-
-    def __init__(self, source: Source, measured: Measurements, number: int, name: str, random: Generator) -> None:
-        self._source, self._measured, self._number, self._name, self._random = source, measured, number, name, random
-        self._ra = random.uniform(0.0, 360.0)
-        self._dec = math.degrees(math.asin(random.uniform(-0.48, 0.97)))  # what Palomar sees
-        self._scene = Scene(source, random)
-        self._field = int(random.integers(246, 880))
-        self._rcid = int(random.integers(0, 64))
-        self._rows = [self._row(index) for index in range(measured.flux.size)]
-
-    def packet(self, index: int) -> Record:
-        """Make the packet of measurement ``index``, a detection."""
-        row, jd = self._rows[index], float(self._measured.visits.jd[index])
-        first = next(i for i, seen in enumerate(self._measured.detected) if seen)
-        history = [i for i in range(index) if jd - float(self._measured.visits.jd[i]) < HISTORY_DAYS]
-        known = self._source.known_days
-        candidate = row | self._reference() | self._quality(row) | {
-            "ndethist": int(self._measured.detected[: index + 1].sum() + known // 4),
-            "ncovhist": int(index + 1 + known // 2),
-            "jdstarthist": float(self._measured.visits.jd[first]) - known,
-            "jdendhist": jd,
-        }  # fmt: skip
-        prefix = f"candid{row['candid']}_pid{row['pid']}_targ"
-        stamps = self._scene.stamps(self._measured, index, self._random)
-        cutouts = zip(("Science", "Template", "Difference"), ("sci", "ref", "scimref"), stamps, strict=True)
-        return {
-            "schemavsn": "4.02",
-            "publisher": "Kowalski simulator",
-            "objectId": self._name,
-            "candid": row["candid"],
-            "candidate": candidate,
-            "prv_candidates": [self._history_row(i) for i in history],
-            "fp_hists": [self._forced(i) for i in history],
-            **{
-                f"cutout{kind}": {"fileName": f"{prefix}_{short}.fits.gz", "stampData": data}
-                for kind, short, data in cutouts
-            },
-        }
-
-    def _row(self, index: int) -> Record:
-        """Make what ``candidate`` and ``prv_candidates`` share, for a detection."""
-        measured, random = self._measured, self._random
-        jd, fid = float(measured.visits.jd[index]), int(measured.visits.band[index])
-        nid = int(jd - NIGHT_ZERO)
-        pid = int((jd - NIGHT_ZERO) * 1e6) * 10_000 + self._rcid * 100 + 15
-        limit, seeing = float(measured.visits.limit[index]), float(measured.visits.seeing[index])
-        magnitude, error = measured.magnitude(index), measured.magnitude_error(index)
-        aperture = magnitude + random.normal(0.0, error)
-        near = self._source.counterpart
-        offset = near.separation / 3600.0
-        scatter = random.normal(0.0, 0.08 / 3600.0, 2)
-        ra, dec = self._ra + scatter[0] / math.cos(math.radians(self._dec)), self._dec + scatter[1]
-        sharp = random.normal(0.0, 0.05)
-        return {
-            "jd": jd, "fid": fid, "pid": pid, "diffmaglim": limit, "pdiffimfilename": self._image(jd, fid),
-            "programpi": "Simulated", "programid": 1, "candid": pid * 1000 + self._number % 1000,
-            "isdiffpos": "t" if measured.flux[index] > 0.0 else "f", "tblid": int(random.integers(0, 500)), "nid": nid,
-            "rcid": self._rcid, "field": self._field, "xpos": random.uniform(1, 3071), "ypos": random.uniform(1, 3079),
-            "ra": round(ra % 360.0, 7), "dec": round(dec, 7), "magpsf": magnitude, "sigmapsf": error,
-            "chipsf": abs(random.normal(1.0, 0.3)), "magap": aperture, "sigmagap": error * 1.1,
-            "distnr": near.separation, "magnr": near.magnitude_in(fid), "sigmagnr": 0.02,
-            "chinr": random.uniform(0.5, 2.0),
-            "sharpnr": sharp, "sky": random.normal(0.0, 1.0), "magdiff": aperture - magnitude, "fwhm": seeing,
-            "classtar": near.star, "mindtoedge": random.uniform(50, 1500), "magfromlim": limit - aperture,
-            "seeratio": seeing / 2.0, "aimage": seeing / 2.8, "bimage": seeing / 3.0, "aimagerat": seeing / 5.6,
-            "bimagerat": seeing / 6.0, "elong": abs(random.normal(0.0, 0.1)) + 1.0, "nneg": int(random.integers(0, 9)),
-            "nbad": 0, "rb": self._real(), "ssdistnr": MISSING, "ssmagnr": MISSING, "ssnamenr": "null",
-            "sumrat": random.uniform(0.7, 1.0) if self._source.is_real else random.uniform(0.1, 0.8),
-            "magapbig": aperture - 0.05, "sigmagapbig": error * 1.2,
-            "ranr": round((self._ra + offset * math.sin(near.angle) / math.cos(math.radians(self._dec))) % 360.0, 7),
-            "decnr": round(self._dec + offset * math.cos(near.angle), 7), "scorr": 1.0 / measured.signal_error(index),
-            "magzpsci": float(measured.visits.zero[index]), "magzpsciunc": 1e-4, "magzpscirms": 0.05,
-            "clrcoeff": -0.04 if fid == G else 0.11, "clrcounc": 1e-4, "rbversion": "t17_f5_c3",
-        } | self._ephemeris(fid)  # fmt: skip
-
-    def _ephemeris(self, fid: int) -> Record:
-        if not isinstance(self._source, Asteroid):
-            return {}
-        magnitude = self._source.predicted + (0.5 if fid == G else 0.0)
-        return {"ssdistnr": self._random.uniform(0.0, 2.0), "ssmagnr": magnitude, "ssnamenr": self._source.name}
-
-    def _real(self) -> float:
-        a, b = (8.0, 1.5) if self._source.is_real else (1.2, 6.0)
-        return float(self._random.beta(a, b))
-
-    def _reference(self) -> Record:
-        """What the reference image and Pan-STARRS show near the object; the same in all its alerts."""
-        near = self._source.counterpart
-        fields: Record = {
-            "rfid": self._field * 1_000_000 + self._rcid, "jdstartref": 2458200.7,
-            "jdendref": 2458500.8, "nframesref": 15,
-            "neargaia": near.separation + 0.05 if near.star > 0.5 else 40.0, "maggaia": near.magnitude,
-            "neargaiabright": MISSING, "maggaiabright": MISSING, "nmtchps": 3, "tooflag": 0, "exptime": 30.0,
-        }  # fmt: skip
-        for rank in (1, 2, 3):
-            first = rank == 1
-            fields |= {f"s{band}mag{rank}": near.magnitude + 0.1 * rank if first else MISSING for band in "gri"}
-            fields |= {
-                f"szmag{rank}": near.magnitude - 0.1 if first else MISSING,
-                f"sgscore{rank}": near.star if first else 0.5,
-                f"distpsnr{rank}": near.separation if first else 8.0 + 3.0 * rank,
-                f"objectidps{rank}": 10**16 + self._number * 10 + rank,
-            }
-        return fields
-
-    def _quality(self, row: Record) -> Record:
-        drb = row["rb"] + self._random.normal(0.0, 0.03)
-        return {
-            "drb": min(max(drb, 0.0), 1.0), "drbversion": "d6_m7", "dsnrms": 20.0, "ssnrms": 22.0, "dsdiff": -2.0,
-            "nmatches": 800, "zpclrcov": -1e-4, "zpmed": row["magzpsci"] - 0.03, "clrmed": 0.7, "clrrms": 0.2,
-        }  # fmt: skip
-
-    def _history_row(self, index: int) -> Record:
-        """Make a row of ``prv_candidates``: a detection as it was alerted on, or an upper limit."""
-        row = self._rows[index]
-        if self._measured.detected[index]:
-            return row
-        kept = (
-            "jd", "fid", "pid", "diffmaglim", "pdiffimfilename", "programpi", "programid", "nid", "rcid", "field",
-            "magzpsci", "magzpsciunc", "magzpscirms", "clrcoeff", "clrcounc", "rbversion",
-        )  # fmt: skip
-        return dict.fromkeys(row) | {name: row[name] for name in kept}
-
-    def _forced(self, index: int) -> Record:
-        row = self._rows[index]
-        scale = 10.0 ** (0.4 * (row["magzpsci"] - 26.0))
-        return {
-            "field": row["field"], "rcid": row["rcid"], "fid": row["fid"], "pid": row["pid"],
-            "rfid": row["field"] * 1_000_000 + row["rcid"], "sciinpseeing": row["fwhm"], "scibckgnd": 150.0,
-            "scisigpix": 8.0, "magzpsci": row["magzpsci"], "magzpsciunc": 1e-4, "magzpscirms": 0.05,
-            "clrcoeff": row["clrcoeff"], "clrcounc": 1e-4, "exptime": 30.0, "adpctdif1": 0.08, "adpctdif2": 0.08,
-            "diffmaglim": row["diffmaglim"], "programid": 1, "jd": row["jd"],
-            "forcediffimflux": float(self._measured.flux[index]) * scale,
-            "forcediffimfluxunc": float(self._measured.error[index]) * scale, "procstatus": "0",
-            "distnr": row["distnr"], "ranr": row["ranr"], "decnr": row["decnr"], "magnr": row["magnr"],
-            "sigmagnr": row["sigmagnr"], "chinr": row["chinr"], "sharpnr": row["sharpnr"],
-        }  # fmt: skip
-
-    def _image(self, jd: float, fid: int) -> str:
-        day = np.datetime64("1970-01-01") + np.timedelta64(int(jd - UNIX_EPOCH_JD), "D")
-        stamp = str(day).replace("-", "") + f"{int((jd - UNIX_EPOCH_JD) % 1.0 * 1e6):06d}"
-        place = f"{self._field:06d}_{BAND_NAMES[fid]}_c{self._rcid // 4 + 1:02d}_o_q{self._rcid % 4 + 1}"
-        return f"ztf_{stamp}_{place}_scimrefdiffimg.fits"
+def julian_date(night: date) -> float:
+    """Julian date of 0 h UTC of ``night``."""
+    return night.toordinal() + ORDINAL_ZERO
 
 
-def object_name(number: int, year: int = 23) -> str:
-    """Name of the ``number``-th object of a run, as ZTF would write it."""
+def object_name(index: int, seed: int, year: int) -> str:
+    """Name the ``index``-th object of a run; all names of a run differ."""
+    number = (index * 7_919 + seed * 104_729) % NAMES  # 7919 and 26 have no common divisor
     letters = ""
     for _ in range(7):
-        number, rest = divmod(number, 26)
-        letters = chr(ord("a") + rest) + letters
+        number, letter = divmod(number, len(LETTERS))
+        letters = LETTERS[letter] + letters
     return f"ZTF{year % 100:02d}{letters}"
 
 
-def container() -> Container:
-    """Make the writer of ZTF's packets."""
-    return Container(SCHEMA)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an object lies: on the sky, and on the detector when its field is observed."""
+
+    ra: float
+    dec: float
+    field: int
+    rcid: int
+    x: float
+    y: float
+
+    @classmethod
+    def draw(cls, random: Generator) -> Place:
+        """Draw a place of the northern sky, uniformly."""
+        low, high = math.sin(math.radians(-28.0)), math.sin(math.radians(85.0))
+        return cls(
+            ra=round(random.uniform(0.0, 360.0), 7) % 360.0,
+            dec=round(math.degrees(math.asin(random.uniform(low, high))), 7),
+            field=int(random.integers(245, 880)),
+            rcid=int(random.integers(0, 64)),
+            x=round(random.uniform(20.0, 3050.0), 4),
+            y=round(random.uniform(20.0, 3058.0), 4),
+        )
+
+
+class Object:
+    """One object with all that was ever measured of it.
+
+    Parameters
+    ----------
+    index, seed
+        Which object of which run: they determine the name.
+    source, measured
+        What it is and what was seen of it.
+    random
+        Where everything else comes from.
+    taken
+        Identifiers that are in use; those of this object are added.
+    """
+
+    def __init__(
+        self, index: int, seed: int, source: Source, measured: Measurements, random: Generator, taken: set[int]
+    ) -> None:
+        self._source, self._measured, self._random = source, measured, random
+        self._place = Place.draw(random)
+        self._scene = Scene(source, random)
+        start = float(measured.visits.jd[0]) - source.known_days
+        self._earlier = int(source.known_days / WEEKS_DAYS * 10.0)  # detections before the simulated weeks
+        self._first = start if self._earlier else float(measured.visits.jd[np.flatnonzero(measured.detected)[0]])
+        self._start = start
+        self.name = object_name(index, seed, date.fromordinal(int(self._first - ORDINAL_ZERO)).year)
+        shown = np.flatnonzero(measured.visits.jd > measured.visits.jd[-1] - HISTORY_DAYS - 1.0).tolist()
+        self._exposures = {number: self._exposure(number) for number in shown}
+        self._candidates = {number: self._candidate(number, taken) for number in shown if measured.detected[number]}
+        self._forced = {number: self._forced_photometry(number) for number in shown}
+        self._twin = self._make_twin(taken)
+
+    def alerts(self, night: float) -> Iterator[Record]:
+        """Make a packet of each detection since ``night``, in order of time."""
+        for number, candidate in self._candidates.items():
+            if candidate["jd"] > night:
+                yield self._packet(number, candidate)
+
+    def _packet(self, number: int, candidate: Record) -> Record:
+        jd = candidate["jd"]
+        past = [index for index in range(number) if self._measured.visits.jd[index] > jd - HISTORY_DAYS]
+        rows = [self._history_row(index) for index in past]
+        if self._twin is not None and jd - HISTORY_DAYS < self._twin["jd"] < jd:
+            rows.append(self._twin)
+            rows.sort(key=lambda row: float(row["jd"]))
+        names = ("sci", "ref", "diff")
+        cutouts = [
+            {"fileName": f"candid{candidate['candid']}_{name}.fits.gz", "stampData": stamp}
+            for name, stamp in zip(names, self._scene.stamps(self._measured, number, self._random), strict=True)
+        ]
+        return {
+            "schemavsn": "4.02",
+            "publisher": "Kowalski alert simulator",
+            "objectId": self.name,
+            "candid": candidate["candid"],
+            "candidate": candidate,
+            "prv_candidates": rows or None,
+            "fp_hists": [self._forced[index] for index in reversed(past)] or None,
+            "cutoutScience": cutouts[0],
+            "cutoutTemplate": cutouts[1],
+            "cutoutDifference": cutouts[2],
+        }
+
+    def _history_row(self, number: int) -> Record:
+        candidate = self._candidates.get(number)
+        if candidate is None:
+            return dict.fromkeys(HISTORY_FIELDS) | {name: self._exposures[number][name] for name in UPPER_LIMIT}
+        return _as_history(candidate)
+
+    def _make_twin(self, taken: set[int]) -> Record | None:
+        """Describe one earlier detection a second time, as the processing of another image would."""
+        if len(self._candidates) < 2 or self._random.random() > TWINS:
+            return None
+        candidate = next(iter(self._candidates.values()))
+        pid = candidate["pid"] + 100
+        twin = {"pid": pid, "candid": _unused(pid, candidate["candid"] % 1_000_000, taken)}
+        return _as_history(candidate) | twin | {"magpsf": candidate["magpsf"] + 0.01}
+
+    def _exposure(self, number: int) -> Record:
+        """Describe one exposure, whatever was found in it."""
+        visits, place, random = self._measured.visits, self._place, self._random
+        jd, band = float(visits.jd[number]), int(visits.band[number])
+        night = int(jd - DAY_ZERO)
+        moment = int((jd - DAY_ZERO - night) * 1_000_000)
+        ccd, quadrant = divmod(place.rcid, 4)
+        day = date.fromordinal(int(jd - ORDINAL_ZERO))
+        letter = "g" if band == G else "r"
+        return {
+            "jd": jd,
+            "fid": band,
+            "pid": int(f"{night}{moment // 10:05d}{place.rcid:02d}15"),
+            "diffmaglim": float(visits.limit[number]),
+            "pdiffimfilename": f"ztf_{day:%Y%m%d}{moment:06d}_{place.field:06d}_z{letter}_c{ccd + 1:02d}"
+            f"_o_q{quadrant + 1}_scimrefdiffimg.fits",
+            "programpi": "Simulated",
+            "programid": 1,
+            "nid": night,
+            "rcid": place.rcid,
+            "field": place.field,
+            "magzpsci": float(visits.zero[number]),
+            "magzpsciunc": random.uniform(1e-6, 8e-5),
+            "magzpscirms": random.uniform(0.017, 0.06),
+            "clrcoeff": random.normal(-0.05 if band == G else 0.1, 0.02),
+            "clrcounc": random.uniform(3e-6, 1e-4),
+            "rbversion": REAL_BOGUS,
+        }
+
+    def _candidate(self, number: int, taken: set[int]) -> Record:
+        """Describe one detection: everything that a packet says about its own alert."""
+        exposure, brighter = self._exposures[number], bool(self._measured.flux[number] > 0.0)
+        sign = BRIGHTER if brighter else FAINTER
+        candid = _unused(exposure["pid"], sign * 1000 + int(self._random.integers(0, 100)), taken)
+        return {
+            **exposure,
+            "candid": candid,
+            "isdiffpos": "t" if brighter else "f",
+            "tblid": candid % 1000,
+            "ra": self._place.ra,
+            "dec": self._place.dec,
+            "xpos": self._place.x,
+            "ypos": self._place.y,
+            "mindtoedge": min(self._place.x, self._place.y, 3072.0 - self._place.x, 3080.0 - self._place.y),
+            **self._photometry(number),
+            **self._shape(number),
+            **self._reliability(number),
+            **self._solar_system(number),
+            **self._reference(number),
+            **self._surroundings,
+            **self._record(number),
+            **self._calibration(number),
+        }
+
+    def _photometry(self, number: int) -> Record:
+        magnitude, random = self._measured.magnitude(number), self._random
+        error = self._measured.magnitude_error(number)
+        aperture = magnitude + random.normal(0.0, error)
+        return {
+            "magpsf": magnitude,
+            "sigmapsf": error,
+            "chipsf": 0.8 + random.exponential(0.5 if self._source.is_real else 20.0),
+            "magap": aperture,
+            "sigmagap": 1.3 * error,
+            "magapbig": aperture + random.normal(0.0, error),
+            "sigmagapbig": 1.6 * error,
+            "magdiff": aperture - magnitude,
+            "magfromlim": self._exposures[number]["diffmaglim"] - aperture,
+            "scorr": 1.0 / self._measured.signal_error(number),
+            "sky": random.normal(0.1, 0.6),
+        }
+
+    def _shape(self, number: int) -> Record:
+        seeing, random = float(self._measured.visits.seeing[number]), self._random
+        elongation = 1.0 + random.exponential(0.08 if self._source.is_real else 0.5)
+        width = seeing / 2.3548 * random.uniform(0.9, 1.1)
+        return {
+            "fwhm": seeing * random.uniform(0.9, 1.1),
+            "classtar": random.uniform(0.85, 1.0) if self._source.is_real else random.uniform(0.3, 1.0),
+            "seeratio": random.uniform(0.85, 1.5),
+            "aimage": width * elongation,
+            "bimage": width,
+            "aimagerat": width * elongation / seeing,
+            "bimagerat": width / seeing,
+            "elong": elongation,
+            "nneg": int(random.integers(0, 8)),
+            "nbad": 0,
+            "sumrat": random.uniform(0.9, 1.0) if self._source.is_real else random.uniform(0.3, 0.9),
+        }
+
+    def _reliability(self, number: int) -> Record:
+        """Scores that tell real from bogus: ones the survey's own classifiers could have given."""
+        random, real = self._random, self._source.is_real
+        return {
+            "rb": random.uniform(0.6, 0.98) if real else random.uniform(0.05, 0.45),
+            "drb": 1.0 - 10.0 ** random.uniform(-5.0, -1.0) if real else 10.0 ** random.uniform(-4.0, -0.5),
+            "drbversion": DEEP_REAL_BOGUS,
+            "rbversion": REAL_BOGUS,
+        }
+
+    def _solar_system(self, number: int) -> Record:
+        if not isinstance(self._source, Asteroid):
+            return {"ssdistnr": NONE, "ssmagnr": NONE, "ssnamenr": "null"}
+        distance = float(self._random.exponential(0.5))
+        return {"ssdistnr": distance, "ssmagnr": self._source.predicted, "ssnamenr": self._source.name}
+
+    def _reference(self, number: int) -> Record:
+        """Describe the nearest source of the reference image, in the band of the exposure."""
+        near, random = self._source.counterpart, self._random
+        magnitude = near.magnitude_in(self._exposures[number]["fid"])
+        east = near.separation / 3600.0 * math.sin(near.angle) / max(math.cos(math.radians(self._place.dec)), 1e-3)
+        return {
+            "distnr": near.separation,
+            "magnr": magnitude,
+            "sigmagnr": 0.012 + 10.0 ** (0.4 * (magnitude - 23.5)) * 0.2,
+            "chinr": random.uniform(0.3, 2.0),
+            "sharpnr": random.normal(0.0, 0.02) if near.star > 0.5 else random.uniform(0.1, 0.5),
+            "ranr": (self._place.ra + east) % 360.0,
+            "decnr": self._place.dec + near.separation / 3600.0 * math.cos(near.angle),
+        }
+
+    @cached_property
+    def _surroundings(self) -> Record:
+        """Neighbours in Pan-STARRS 1 and Gaia: the same in every alert of the object."""
+        near, random = self._source.counterpart, self._random
+        found: Record = {"nmtchps": int(random.integers(3, 25))}
+        distance, magnitude, star = near.separation, near.magnitude, near.star
+        for rank in (1, 2, 3):
+            bands = {"g": near.colour, "r": 0.0, "i": -0.2, "z": -0.3}
+            found |= {f"s{band}mag{rank}": magnitude + colour for band, colour in bands.items()}
+            found |= {f"sgscore{rank}": star, f"distpsnr{rank}": distance}
+            found[f"objectidps{rank}"] = int(random.integers(70_000_000_000_000_000, 200_000_000_000_000_000))
+            distance += random.uniform(1.0, 10.0)
+            magnitude, star = random.uniform(17.0, 22.0), random.uniform(0.0, 1.0)
+        in_gaia = near.star > 0.5
+        found["neargaia"] = near.separation if in_gaia else random.uniform(5.0, 60.0)
+        found["maggaia"] = near.magnitude if in_gaia else random.uniform(15.0, 20.5)
+        return found | {"neargaiabright": NONE, "maggaiabright": NONE}
+
+    def _record(self, number: int) -> Record:
+        """Count detections and exposures up to this one."""
+        jd = self._exposures[number]["jd"]
+        detections = int(np.count_nonzero(self._measured.detected[: number + 1]))
+        return {
+            "ndethist": self._earlier + detections,
+            "ncovhist": int((jd - self._start) * 0.9) + number + 1,
+            "jdstarthist": self._first,
+            "jdendhist": jd,
+            "tooflag": 0,
+        }
+
+    def _calibration(self, number: int) -> Record:
+        random, exposure = self._random, self._exposures[number]
+        return {
+            "rfid": _reference_image(exposure),
+            "jdstartref": 2458150.5 + self._place.field % 100,
+            "jdendref": 2458350.5 + self._place.field % 100,
+            "nframesref": 15 + self._place.rcid % 10,
+            "dsnrms": random.uniform(3.0, 80.0),
+            "ssnrms": random.uniform(8.0, 170.0),
+            "dsdiff": random.uniform(-90.0, -2.0),
+            "nmatches": int(random.integers(200, 2200)),
+            "zpclrcov": -random.uniform(1e-6, 8e-5),
+            "zpmed": exposure["magzpsci"] + random.normal(0.0, 0.03),
+            "clrmed": random.uniform(0.45, 1.0),
+            "clrrms": random.uniform(0.13, 0.34),
+            "exptime": 30.0,
+        }
+
+    def _forced_photometry(self, number: int) -> Record:
+        """Measure at the object's place, whether or not there is a detection; now and then pixels are bad."""
+        exposure, random = self._exposures[number], self._random
+        scale = 10.0 ** (0.4 * (exposure["magzpsci"] - ZERO))
+        good = random.random() > 0.03
+        shared = ("field", "rcid", "fid", "pid", "magzpsci", "magzpsciunc", "magzpscirms", "clrcoeff", "clrcounc")
+        measured: Record = {name: exposure[name] for name in (*shared, "diffmaglim", "programid", "jd")}
+        reference = {name: value if good else MISSING for name, value in self._reference(number).items()}
+        return (
+            measured
+            | reference
+            | {
+                "rfid": _reference_image(exposure),
+                "sciinpseeing": float(self._measured.visits.seeing[number]),
+                "scibckgnd": random.uniform(90.0, 400.0),
+                "scisigpix": random.uniform(4.0, 20.0),
+                "exptime": 30.0,
+                "adpctdif1": random.uniform(0.064, 0.13),
+                "adpctdif2": random.uniform(0.067, 0.13),
+                "forcediffimflux": float(self._measured.flux[number]) * scale if good else MISSING,
+                "forcediffimfluxunc": float(self._measured.error[number]) * scale if good else MISSING,
+                "procstatus": PROCESSED if good else BAD_PIXELS,
+            }
+        )
+
+
+def _reference_image(exposure: Record) -> int:
+    return int(exposure["field"] * 1_000_000 + 120_000 + exposure["fid"] * 100 + exposure["rcid"])
+
+
+def _unused(pid: int, rest: int, taken: set[int]) -> int:
+    """Make an identifier of an image's and the next free number in it."""
+    candid = pid * 1_000_000 + rest
+    while candid in taken:
+        candid += 1
+    taken.add(candid)
+    return candid
+
+
+def _history_fields() -> tuple[str, ...]:
+    import json
+
+    fields: list[dict[str, Any]] = json.loads(SCHEMA.read_text())["fields"]
+    items = next(field for field in fields if field["name"] == "prv_candidates")["type"][1]["items"]
+    return tuple(field["name"] for field in items["fields"])
+
+
+HISTORY_FIELDS = _history_fields()
+"""Fields of a row of ``prv_candidates``."""
+_NOT_KEPT = dict.fromkeys(("ssdistnr", "ssmagnr", "ssnamenr"))
+
+
+def _as_history(candidate: Record) -> Record:
+    """Turn an alert's own fields into a row of a later alert's history, which knows of no asteroids."""
+    return {name: candidate[name] for name in HISTORY_FIELDS} | _NOT_KEPT
