@@ -1,7 +1,7 @@
 """TensorFlow weights to ONNX: the only module that imports TensorFlow, run as ``python -m kowalski.ml.convert``.
 
-It reads jobs from standard input, one JSON object per line (``source``, ``target``, ``format``, ``origin``), and
-answers each with one line: ``{"difference": d}`` or ``{"error": sentence}``. Answers are written in the jobs' order.
+Each argument is a job, a JSON object (``source``, ``target``, ``format`` and, to be noted in the result, the weights'
+SHA-256 as ``origin``); each is answered in turn by one line: ``{"difference": d}`` or ``{"error": sentence}``.
 A converted file comes to be under its name only if it repeats TensorFlow's own scores.
 """
 
@@ -33,11 +33,10 @@ TOOLS = ("tensorflow", "tf-keras", "tf2onnx", "onnx")
 
 
 def main() -> None:
-    """Answer every job on standard input."""
-    for line in sys.stdin:
-        job = json.loads(line)
+    """Do every job of the command line."""
+    for argument in sys.argv[1:]:
         try:
-            answer: dict[str, Any] = {"difference": convert(job)}
+            answer: dict[str, Any] = {"difference": convert(json.loads(argument))}
         except ModelError as error:
             answer = {"error": str(error)}
         sys.stdout.write(json.dumps(answer) + "\n")
@@ -160,10 +159,10 @@ def _write(proto: onnx.ModelProto, target: Path) -> None:
     """Put the file under its name at once and whole."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            file.write(proto.SerializeToString())
-        Path(file.name).chmod(0o644)
-        Path(file.name).replace(target)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".convert-") as folder:
+            part = Path(folder) / target.name
+            part.write_bytes(proto.SerializeToString())
+            part.replace(target)
     except OSError as error:
         raise ModelError(f"its ONNX form can't be written to {target}: {error.strerror}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -21,10 +22,24 @@ Progress = Callable[[str, int, int | None], None]
 
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 CHUNK = 1 << 16
+ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 
 
 class FetchError(ModelError):
-    """Weights can't be fetched; the text says from where to where, and why."""
+    """Weights can't be fetched; the text says from where to where, and why.
+
+    Attributes
+    ----------
+    reason
+        Why, without where.
+    unreachable
+        Whether the server could not even be reached, so that nothing else there will be.
+    """
+
+    def __init__(self, url: str, target: Path, reason: object, *, unreachable: bool = False) -> None:
+        super().__init__(f"{url} can't be fetched to {target} ({reason}); it may be put there by hand")
+        self.reason = str(reason)
+        self.unreachable = unreachable
 
 
 def fetch(url: str, target: Path, sha256: str | None, progress: Progress) -> None:
@@ -56,13 +71,15 @@ def fetch(url: str, target: Path, sha256: str | None, progress: Progress) -> Non
             part.replace(target)
     except httpx.HTTPStatusError as error:
         answer = f"{error.response.status_code} {error.response.reason_phrase}"
-        raise FetchError(f"{url} can't be fetched to {target}: the server answers {answer}") from error
+        raise FetchError(url, target, f"the server answers {answer}") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise FetchError(f"{url} can't be fetched to {target}: {error or type(error).__name__}") from error
+        lost = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        reason = ERROR_NUMBER.sub("", str(error)) or type(error).__name__
+        raise FetchError(url, target, reason, unreachable=lost) from error
     except OSError as error:
-        raise FetchError(f"{url} can't be fetched to {target}: {error.strerror or error}") from error
+        raise FetchError(url, target, error.strerror or error) from error
     except _WrongContentError as error:
-        raise FetchError(f"{url} is not the file declared: {error}") from error
+        raise FetchError(url, target, error) from error
 
 
 class _WrongContentError(Exception):
@@ -91,4 +108,4 @@ def _check(part: Path, sha256: str | None) -> None:
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
-        raise _WrongContentError(f"its sha256 is {found}, not {sha256}")
+        raise _WrongContentError(f"what comes is not the file declared: its sha256 is {found}, not {sha256}")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from kowalski.config.settings import Settings
@@ -14,6 +15,7 @@ from kowalski.ml.specs import ModelError, Spec
 __all__ = [
     "ENDINGS",
     "SAVED_MODEL",
+    "Conversion",
     "NotConvertedError",
     "WeightsMissingError",
     "cache_folder",
@@ -37,8 +39,25 @@ class WeightsMissingError(ModelError):
     """There is no file of the model's weights."""
 
 
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What TensorFlow is to do: read ``source`` (SHA-256 ``checksum``) and write its ONNX form to ``target``."""
+
+    spec: Spec
+    source: Path
+    checksum: str
+    target: Path
+
+
 class NotConvertedError(ModelError):
-    """The weights are there, but TensorFlow has not converted them yet."""
+    """The weights are there, but TensorFlow has not converted them yet; ``conversion`` is what it has to do."""
+
+    def __init__(self, conversion: Conversion) -> None:
+        name = conversion.spec.name
+        super().__init__(
+            f"{conversion.source} is not converted yet; `USE_TENSORFLOW=True ./kowalski.py models check {name}` does it"
+        )
+        self.conversion = conversion
 
 
 def find(settings: Settings, spec: Spec) -> Path | None:
@@ -76,9 +95,7 @@ def ready(settings: Settings, spec: Spec) -> Path:
         beside = next((path for path in _candidates(settings, spec, ENDINGS["onnx"]) if path.is_file()), None)
         if beside is not None:
             return beside
-    raise NotConvertedError(
-        f"{weights} is not converted yet; `USE_TENSORFLOW=True ./kowalski.py models check {spec.name}` converts it"
-    )
+    raise NotConvertedError(Conversion(spec, weights, checksum, target))
 
 
 def verify(weights: Path, spec: Spec) -> str:
@@ -95,7 +112,9 @@ def verify(weights: Path, spec: Spec) -> str:
         raise ModelError(f"{weights} can't be read: {error.strerror}") from error
     wanted = spec.declared.sha256
     if wanted is not None and weights.is_file() and found != wanted:
-        raise ModelError(f"{weights} is not the file declared: its sha256 is {found}, not {wanted}")
+        raise ModelError(
+            f"{weights} is not the file declared (its sha256 is {found}, not {wanted}); take it away and fetch it anew"
+        )
     return found
 
 

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from urllib.parse import urlsplit
 
 from kowalski.config.settings import Settings
-from kowalski.ml import files, specs
-from kowalski.ml.fetch import Progress, fetch
-from kowalski.ml.files import NotConvertedError, WeightsMissingError
+from kowalski.ml import conversion, files, specs
+from kowalski.ml.fetch import FetchError, Progress, fetch
+from kowalski.ml.files import Conversion, NotConvertedError
 from kowalski.ml.specs import ModelError, Spec
 
 __all__ = ["State", "ensure_ready", "fetch_missing", "states"]
-
-NEEDED = ("tensorflow", "tf_keras", "tf2onnx")
-QUIET = {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-"""Environment of the conversion: the Keras that wrote the weights, no chatter, no GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +22,8 @@ class State:
 
     Attributes
     ----------
+    url
+        Where the weights are published.
     weights
         The file or folder as published, if it is there.
     onnx
@@ -43,6 +35,7 @@ class State:
     survey: str
     name: str
     version: str
+    url: str | None = None
     weights: Path | None = None
     onnx: Path | None = None
     reason: str | None = None
@@ -54,15 +47,15 @@ class State:
         return self.onnx is not None
 
 
-def states(settings: Settings) -> list[State]:
-    """Look at every declared model, changing nothing."""
+def states(settings: Settings, only: Container[str] | None = None) -> list[State]:
+    """Look at every declared model (or those named ``only``), changing nothing."""
     found: list[State] = []
     for survey in settings.ml.surveys:
+        models = settings.ml.of(survey).models
         declared, refused = specs.declared(settings.ml, survey)
-        found += [_look(settings, spec) for spec in declared]
-        versions = settings.ml.of(survey).models
-        found += [State(survey, name, versions[name].version, reason=why) for name, why in refused.items()]
-    return found
+        found += [_look(settings, spec)[0] for spec in declared]
+        found += [State(survey, name, models[name].version, reason=why) for name, why in refused.items()]
+    return [state for state in found if only is None or state.name in only]
 
 
 def fetch_missing(settings: Settings, progress: Progress, only: Container[str] | None = None) -> list[State]:
@@ -82,19 +75,23 @@ def fetch_missing(settings: Settings, progress: Progress, only: Container[str] |
     list of State
         The models that were looked for, fetched or not.
     """
-    looked: list[State] = []
-    for spec in _all_specs(settings):
-        if only is not None and spec.name not in only:
+    failures: dict[tuple[str, str], str] = {}
+    unreachable: dict[str, str] = {}
+    for spec in _specs(settings, only):
+        url = spec.declared.url
+        if url is None or files.find(settings, spec) is not None:
             continue
-        state = _look(settings, spec)
-        if state.weights is None and spec.declared.url is not None:
-            try:
-                fetch(spec.declared.url, files.download_target(settings, spec), spec.declared.sha256, progress)
-                state = _look(settings, spec)
-            except ModelError as error:
-                state = replace(state, reason=str(error))
-        looked.append(state)
-    return looked
+        target = files.download_target(settings, spec)
+        server = urlsplit(url).netloc
+        try:
+            if server in unreachable:  # asking again for every model would only make the operator wait
+                raise FetchError(url, target, unreachable[server])
+            fetch(url, target, spec.declared.sha256, progress)
+        except FetchError as error:
+            failures[spec.survey, spec.name] = str(error)
+            if error.unreachable:
+                unreachable[server] = error.reason
+    return _with_reasons(states(settings, only), failures)
 
 
 def ensure_ready(settings: Settings, progress: Progress, only: Container[str] | None = None) -> list[State]:
@@ -111,95 +108,57 @@ def ensure_ready(settings: Settings, progress: Progress, only: Container[str] | 
     only
         Names of the models to make ready; all without it.
     """
-    fetched = {(state.survey, state.name): state for state in fetch_missing(settings, progress, only)}
-    waiting: list[Spec] = []
-    for spec in _all_specs(settings):
-        state = fetched.get((spec.survey, spec.name))
-        if state is not None and _waits(settings, spec):
-            waiting.append(spec)
+    fetched = fetch_missing(settings, progress, only)
+    looks = [_look(settings, spec) for spec in _specs(settings, only)]
+    waiting = [conversion for _, conversion in looks if conversion is not None]
+    if not waiting:
+        return fetched
     obstacle = _obstacle(settings)
-    if waiting and obstacle is None:
-        fetched |= _convert(settings, waiting, progress)
-    elif waiting:
-        for spec in waiting:
-            state = fetched[spec.survey, spec.name]
-            fetched[spec.survey, spec.name] = replace(state, reason=f"{state.reason}; {obstacle}")
-    refused = [state for state in states(settings) if only is None or state.name in only]
-    return [fetched.get((state.survey, state.name), state) for state in refused]
+    if obstacle is not None:
+        late = {(job.spec.survey, job.spec.name): f"{NotConvertedError(job)} ({obstacle})" for job in waiting}
+        return _with_reasons(fetched, late)
+    failures: dict[tuple[str, str], str] = {
+        (state.survey, state.name): state.reason for state in fetched if state.weights is None and state.reason
+    }
+    differences: dict[tuple[str, str], float] = {}
+    for job, outcome in zip(waiting, conversion.convert_all(waiting, progress), strict=True):
+        if isinstance(outcome, str):
+            failures[job.spec.survey, job.spec.name] = outcome
+        else:
+            differences[job.spec.survey, job.spec.name] = outcome
+    return [
+        replace(state, difference=differences.get((state.survey, state.name)))
+        for state in _with_reasons(states(settings, only), failures)
+    ]
 
 
-def _all_specs(settings: Settings) -> list[Spec]:
-    return [spec for survey in settings.ml.surveys for spec in specs.declared(settings.ml, survey)[0]]
+def _specs(settings: Settings, only: Container[str] | None) -> list[Spec]:
+    found = [spec for survey in settings.ml.surveys for spec in specs.declared(settings.ml, survey)[0]]
+    return [spec for spec in found if only is None or spec.name in only]
 
 
-def _look(settings: Settings, spec: Spec) -> State:
-    state = State(spec.survey, spec.name, spec.version, weights=files.find(settings, spec))
+def _look(settings: Settings, spec: Spec) -> tuple[State, Conversion | None]:
+    """Tell the state of a model, and what TensorFlow has to do for it."""
+    found = files.find(settings, spec)
+    state = State(spec.survey, spec.name, spec.version, url=spec.declared.url, weights=found)
     try:
-        return replace(state, onnx=files.ready(settings, spec))
+        return replace(state, onnx=files.ready(settings, spec)), None
+    except NotConvertedError as error:
+        return replace(state, reason=str(error)), error.conversion
     except ModelError as error:
-        return replace(state, reason=str(error))
+        return replace(state, reason=str(error)), None
 
 
-def _waits(settings: Settings, spec: Spec) -> bool:
-    try:
-        files.ready(settings, spec)
-    except NotConvertedError:
-        return True
-    except ModelError:
-        return False
-    return False
+def _with_reasons(found: list[State], reasons: dict[tuple[str, str], str]) -> list[State]:
+    return [
+        replace(state, reason=reasons[state.survey, state.name]) if (state.survey, state.name) in reasons else state
+        for state in found
+    ]
 
 
 def _obstacle(settings: Settings) -> str | None:
     """Why TensorFlow can't convert models here."""
     if not settings.ml.use_tensorflow:
-        return "ml.use_tensorflow is off"
-    absent = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    return f"{' and '.join(absent)} is not installed" if absent else None
-
-
-def _convert(settings: Settings, waiting: list[Spec], progress: Progress) -> dict[tuple[str, str], State]:
-    """Convert models in one process of their own, so that TensorFlow is loaded once and is gone afterwards."""
-    jobs = []
-    for spec in waiting:
-        weights = files.find(settings, spec)
-        if weights is None:
-            raise WeightsMissingError(f"the weights of {spec.label} were there a moment ago")
-        checksum = files.verify(weights, spec)
-        target = files.converted(settings, spec, checksum)
-        job = {"source": weights, "target": target, "format": spec.declared.format, "origin": checksum}
-        jobs.append(json.dumps({key: str(value) for key, value in job.items()}))
-    found: dict[tuple[str, str], State] = {}
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:
-        command = [sys.executable, "-m", "kowalski.ml.convert"]
-        with subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=os.environ | QUIET,
-            cwd=Path(__file__).parents[2],
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write("\n".join(jobs) + "\n")
-            process.stdin.close()
-            for number, spec in enumerate(waiting):
-                progress(f"convert {spec.label}", number, len(waiting))
-                answer = process.stdout.readline()
-                found[spec.survey, spec.name] = _answered(settings, spec, answer, errors)
-        progress("converted", len(waiting), len(waiting))
-    return found
-
-
-def _answered(settings: Settings, spec: Spec, answer: str, errors: IO[str]) -> State:
-    state = _look(settings, spec)
-    if not answer:
-        errors.seek(0)
-        last = errors.read().strip().splitlines()[-1:]
-        return replace(state, reason=f"the conversion of {spec.label} ended early: {' '.join(last) or 'killed'}")
-    result = json.loads(answer)
-    if "error" in result:
-        return replace(state, reason=f"{spec.label} can't be converted: {result['error']}")
-    return replace(state, difference=result["difference"])
+        return "ml.use_tensorflow is off here"
+    absent = conversion.absent_packages()
+    return f"here {' and '.join(absent)} can't be imported" if absent else None
