@@ -7,7 +7,8 @@ Success is ``{"status": "success", "message": …, "data": …}`` in relaxed Ext
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
@@ -48,7 +49,7 @@ def _json(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | Non
     )
 
 
-async def stream(request: web.Request, message: str, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+async def stream(request: web.Request, message: str, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
     """Answer with data that come as pieces of JSON.
 
     Small answers are sent as a whole. A large one is sent while it is being read; if that fails in the middle, the
@@ -56,25 +57,27 @@ async def stream(request: web.Request, message: str, pieces: AsyncIterator[bytes
     """
     start = extjson.dumps({"status": "success", "message": message})[:-1] + b',"data":'
     buffer, size = [start], len(start)
-    async for piece in pieces:
-        buffer.append(piece)
-        size += len(piece)
-        if size > BUFFER:
-            return await _stream_rest(request, b"".join(buffer), pieces)
+    async with aclosing(pieces):  # also when the client leaves: the end of the generator ends the query
+        async for piece in pieces:
+            buffer.append(piece)
+            size += len(piece)
+            if size > BUFFER:
+                return await _stream_rest(request, b"".join(buffer), pieces)
     return web.Response(body=b"".join([*buffer, b"}"]), headers={"Content-Type": CONTENT_TYPE})
 
 
-async def _stream_rest(request: web.Request, start: bytes, pieces: AsyncIterator[bytes]) -> web.StreamResponse:
+async def _stream_rest(request: web.Request, start: bytes, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
     await response.prepare(request)
-    await response.write(start)
     try:
+        await response.write(start)
         async for piece in pieces:
             await response.write(piece)
+        await response.write(b"}")
+    except ConnectionResetError:
+        log.info("a client has left during an answer to %s", request.path)
     except (ApiError, PyMongoError, BSONError) as error:
         log.warning("an answer to %s broke off: %s", request.path, error)
         if request.transport is not None:
             request.transport.abort()
-        return response
-    await response.write(b"}")
     return response

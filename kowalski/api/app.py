@@ -13,8 +13,15 @@ from kowalski.api.routes import Route, guarded
 from kowalski.config import Settings
 from kowalski.runtime import logs
 
-ROUTES: tuple[Route, ...] = (*ping.ROUTES, *auth.ROUTES, *users.ROUTES, *queries.ROUTES, *filters.ROUTES)
-"""Everything the API serves, but for its own description."""
+ROUTES: tuple[Route, ...] = (
+    *ping.ROUTES,
+    *auth.ROUTES,
+    *users.ROUTES,
+    *queries.ROUTES,
+    *filters.ROUTES,
+    *docs.ROUTES,
+)
+"""Everything the API serves. ``HEAD`` is not among it: clients have always got 405 for that."""
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
@@ -43,8 +50,6 @@ def create_app(settings: Settings | None = None) -> web.Application:
     app.on_response_prepare.append(middleware.add_headers)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, guarded(route))
-    app[docs.DESCRIPTION] = openapi.describe(ROUTES, chosen.server)
     app.router.add_get("/docs/api", docs.to_page, allow_head=False)
-    app.router.add_get("/docs/api/", docs.page, allow_head=False)
-    app.router.add_get("/docs/api/swagger.json", docs.specification, allow_head=False)
+    app[docs.DESCRIPTION] = openapi.describe(ROUTES, chosen.server)
     return app

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bson import json_util
-from pymongo.errors import ConnectionFailure, OperationFailure
+from pymongo.errors import OperationFailure
 
 from kowalski.api import sandbox
-from kowalski.api.errors import ApiError, ConflictError, InvalidRequestError
-from kowalski.api.literals import decode_extended
+from kowalski.api.errors import MAX_TEXT, UNENCODABLE, ApiError, ConflictError, InvalidRequestError
 from kowalski.api.models.filters import AUTOSAVE_KEYS, FOLLOWUP_KEYS, PRIORITY_ORDERS, FilterChange, NewFilter
 from kowalski.api.services import Services
 from kowalski.archive import filters
@@ -42,7 +41,7 @@ async def save(services: Services, body: NewFilter) -> tuple[str, Document]:
     text, stages = _pipeline(body.pipeline, "pipeline")
     message = await _try(services, survey, body.permissions, stages)
     given = {name: getattr(body, name) for name in FLAGS if name in body.model_fields_set}
-    flags = await _checked(services, survey, body.permissions, given, verb="test")
+    flags = await _checked(services, survey, body.permissions, given, "Cannot test {name} pipeline: invalid keys")
     version = filters.new_version(text)
     facts = {"catalog": survey.alerts, "permissions": body.permissions}
     key = (body.group_id, body.filter_id)
@@ -72,7 +71,8 @@ async def modify(services: Services, body: FilterChange) -> Document:
     if "active_fid" in given and given["active_fid"] not in {version["fid"] for version in stored["fv"]}:
         raise ApiError(f"Cannot update filter id {body.filter_id}: filter version fid not in filter history")
     survey = _survey(stored["catalog"])
-    checked = await _checked(services, survey, stored["permissions"], given, verb="update", but=body.filter_id)
+    complaint = f"Cannot update filter id {body.filter_id}: {{name}} contains invalid keys"
+    checked = await _checked(services, survey, stored["permissions"], given, complaint, but=body.filter_id)
     updated = await filters.update(services.system, body.filter_id, _merged(stored, checked))
     if updated is None:
         raise ApiError(f"Filter id {body.filter_id} not found")
@@ -94,8 +94,8 @@ async def _checked(
     survey: Survey,
     permissions: Sequence[int],
     given: Blocks,
+    complaint: str,
     *,
-    verb: str,
     but: int | None = None,
 ) -> dict[str, Any]:
     """Check autosave and auto_followup blocks; their pipelines become text."""
@@ -105,7 +105,7 @@ async def _checked(
         if not isinstance(block, dict) or not block:
             continue
         if set(block) - allowed:
-            raise ApiError(f"Cannot {verb} {name} pipeline: {name} contains invalid keys")
+            raise ApiError(complaint.format(name=name))
         if name == "auto_followup":
             await _check_followup(services, block, but)
         if block.get("pipeline") is not None:
@@ -151,9 +151,9 @@ def _saves(autosave: bool | Blocks) -> bool:
 def _pipeline(given: list[Stage] | str, what: str) -> tuple[str, list[Stage]]:
     """Give a pipeline as the text that is stored and as stages, after it has passed the sandbox."""
     try:
-        text = given if isinstance(given, str) else json_util.dumps(given)
-        stages = filters.decode_pipeline(text) if isinstance(given, str) else decode_extended(given)
-    except (PipelineTextError, ValueError) as error:
+        text = given if isinstance(given, str) else json.dumps(given)
+        stages = filters.decode_pipeline(text)  # of the text, as the broker will do it
+    except (PipelineTextError, RecursionError) as error:
         raise InvalidRequestError(f"{what}: {error}") from error
     sandbox.check_pipeline(stages, sandbox.FILTER_STAGES, what)
     return text, stages
@@ -169,8 +169,8 @@ async def _try(services: Services, survey: Survey, permissions: Sequence[int], s
     try:
         cursor = await alerts.aggregate([*prefix, *stages], allowDiskUse=False, maxTimeMS=TRIAL_MS)
         await cursor.to_list()
-    except ConnectionFailure:
-        raise
     except OperationFailure as error:
-        raise ApiError(f"pipeline is invalid: {(error.details or {}).get('errmsg', error)}"[:2000]) from error
+        raise ApiError(f"pipeline is invalid: {(error.details or {}).get('errmsg', error)}"[:MAX_TEXT]) from error
+    except UNENCODABLE as error:
+        raise ApiError(f"pipeline is invalid: {error}"[:MAX_TEXT]) from error
     return f"pipeline tried on alert {newest['_id']} of {survey.alerts}"

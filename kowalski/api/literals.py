@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 from bson import json_util
-from bson.errors import BSONError
+
+from kowalski.archive.filters import UNREADABLE
 
 MAX_LITERAL = 1 << 20
 """Characters of a Python literal that is parsed."""
@@ -59,6 +60,6 @@ def decode_extended(value: Any, depth: int = 0) -> Any:
     if len(value) == 1 and next(iter(value)) in _TYPES:
         try:
             return json_util.object_hook(value)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, ArithmeticError, BSONError) as error:
+        except UNREADABLE as error:
             raise ValueError(f"not valid Extended JSON: {value}") from error
     return {key: decode_extended(item, depth + 1) for key, item in value.items()}

@@ -11,7 +11,7 @@ from aiohttp import web
 from pymongo.errors import PyMongoError
 
 from kowalski.api import answers
-from kowalski.api.errors import ApiError, from_database
+from kowalski.api.errors import MAX_TEXT, UNENCODABLE, ApiError, InvalidRequestError, from_database
 from kowalski.api.routes import USER, Handler
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -22,7 +22,6 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
-    "Server": "Kowalski",
 }
 """Sent with every answer, unless the handler has set them itself."""
 
@@ -33,6 +32,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """Complete the headers of an answer, just before they are sent."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    response.headers["Server"] = "Kowalski"  # instead of the versions of what runs it
     if REQUEST_ID in request:
         response.headers["X-Request-ID"] = request[REQUEST_ID]
 
@@ -47,7 +47,7 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
     log.info(
         "%s %s %d %.1f ms user=%s from=%s id=%s",
         request.method,
-        request.path,
+        request.rel_url.raw_path,
         response.status,
         (time.perf_counter() - started) * 1e3,
         request[USER].name if USER in request else "-",
@@ -76,10 +76,14 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         if known.status >= 500:
             log.warning("database: %s id=%s", error, request[REQUEST_ID])
         return answers.failure(known.status, str(known), known.headers)
+    except UNENCODABLE as error:
+        log.warning("not for MongoDB: id=%s", request[REQUEST_ID], exc_info=error)
+        invalid = InvalidRequestError(f"the database can't take this: {error}"[:MAX_TEXT])
+        return answers.failure(invalid.status, str(invalid))
     except Exception as error:  # noqa: BLE001  # the last stop: a fault of ours is logged and answered without details
         return _unexpected(request, error)
 
 
 def _unexpected(request: web.Request, error: Exception) -> web.Response:
-    log.error("%s %s id=%s", request.method, request.path, request[REQUEST_ID], exc_info=error)
+    log.error("%s %s id=%s", request.method, request.rel_url.raw_path, request[REQUEST_ID], exc_info=error)
     return answers.failure(500, "Internal Server Error")

@@ -14,7 +14,7 @@ from kowalski.api.routes import Access, Route
 from kowalski.config.settings import Server
 
 REFERENCE = "#/components/schemas/{model}"
-COMMON_ERRORS = {400: "the request is not as it must be; the message says why"}
+BODY_ERRORS = {400: "the request is not as it must be; the message says why", 413: "the request is too large"}
 ACCESS_ERRORS = {
     Access.PUBLIC: {},
     Access.USER: {401: "there is no valid token", 503: "the database is not available; see `Retry-After`"},
@@ -67,7 +67,7 @@ def _operation(route: Route) -> Schema:
     operation: Schema = {
         "tags": [route.tag],
         "summary": route.summary,
-        "operationId": f"{route.method.lower()}_{re.sub('[^a-z]+', '_', _path(route)).strip('_') or 'root'}",
+        "operationId": f"{route.tag}_{getattr(route.handler, '__name__', route.method)}",
         "responses": _responses(route),
     }
     if route.description:
@@ -88,7 +88,7 @@ def _responses(route: Route) -> Schema:
     success: Schema = {"description": "success"}
     if route.response is not None:
         success["content"] = _json(route.response.__name__)
-    common = COMMON_ERRORS if route.request is not None else {}
+    common = BODY_ERRORS if route.request is not None else {}
     errors = {**common, **ACCESS_ERRORS[route.access], **route.errors}
     failures = {
         str(status): {"description": reason, "content": _json(Failure.__name__)}

@@ -35,6 +35,17 @@ INDEXES = [IndexModel([("filter_id", 1)], name="filter_id", unique=True)]
 FLAGS = ("active", "autosave", "auto_followup", "update_annotations")
 """What a filter's owner may change without a new version."""
 
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    BSONError,
+)
+"""What the decoder of Extended JSON raises, depending on the type that it tries to make of something."""
+
 log = logging.getLogger(__name__)
 
 
@@ -69,7 +80,7 @@ def decode_pipeline(text: str) -> list[Stage]:
     """
     try:
         stages = json_util.loads(text)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, BSONError) as error:
+    except UNREADABLE as error:
         raise PipelineTextError(f"not valid JSON: {error}") from error
     if not isinstance(stages, list) or not all(isinstance(stage, dict) and len(stage) == 1 for stage in stages):
         raise PipelineTextError("not a list of stages, each an object with one key")

@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from kowalski.api import extjson
+from kowalski.api.routes import Access, Route
 
 DESCRIPTION = web.AppKey("description", dict[str, Any])
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -91,3 +92,9 @@ def _text(text: str) -> str:
     """Escape a text; what stands in backquotes is code."""
     parts = html.escape(text).split("`")
     return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
+
+
+ROUTES = (
+    Route("GET", "/docs/api/", page, Access.PUBLIC, "service", "Show this description as a page"),
+    Route("GET", "/docs/api/swagger.json", specification, Access.PUBLIC, "service", "Get this description (OpenAPI)"),
+)

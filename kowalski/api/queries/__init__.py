@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from kowalski.api import extjson
 from kowalski.api.models import queries as models
@@ -12,7 +12,7 @@ from kowalski.api.queries.archive import Archive
 __all__ = ["Archive", "answer"]
 
 
-async def answer(query: models.AnyQuery, archive: Archive) -> AsyncIterator[bytes] | None:
+async def answer(query: models.AnyQuery, archive: Archive) -> AsyncGenerator[bytes] | None:
     """Run a query and give its data as pieces of JSON; None if there are none to show."""
     match query:
         case models.FindQuery():
@@ -36,11 +36,11 @@ async def answer(query: models.AnyQuery, archive: Archive) -> AsyncIterator[byte
             return None
 
 
-def _whole(data: object) -> AsyncIterator[bytes] | None:
+def _whole(data: object) -> AsyncGenerator[bytes] | None:
     if data is None:
         return None
 
-    async def piece() -> AsyncIterator[bytes]:
+    async def piece() -> AsyncGenerator[bytes]:
         yield extjson.dumps(data)
 
     return piece()

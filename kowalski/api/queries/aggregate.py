@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from kowalski.api import sandbox
 from kowalski.api.models.queries import AggregateQuery
 from kowalski.api.queries.archive import BATCH, Archive
 
 
-async def run(query: AggregateQuery, archive: Archive) -> AsyncIterator[bytes]:
+async def run(query: AggregateQuery, archive: Archive) -> AsyncGenerator[bytes]:
     """Give the documents as pieces of a JSON list."""
     body, options = query.query, query.kwargs
     sandbox.check_pipeline(body.pipeline)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -102,7 +102,7 @@ class Archive:
             "limit": options.limit or 0,
         }
 
-    async def texts(self, cursor: RawCursor) -> AsyncIterator[bytes]:
+    async def texts(self, cursor: RawCursor) -> AsyncGenerator[bytes]:
         """Read what a cursor finds as JSON documents with commas between them, a batch at a time."""
         loop = asyncio.get_running_loop()
         async with cursor:
@@ -116,7 +116,7 @@ class Archive:
                     self.meter.add(count, len(text))
                     yield text
 
-    async def list_of(self, cursor: RawCursor) -> AsyncIterator[bytes]:
+    async def list_of(self, cursor: RawCursor) -> AsyncGenerator[bytes]:
         """Read what a cursor finds as pieces of a JSON list."""
         separator = b"["
         async for text in self.texts(cursor):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -27,7 +27,7 @@ def search(
     positions: Sequence[Position],
     condition: Condition,
     options: PositionOptions,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """Search each catalog around each position.
 
     Parameters
@@ -45,7 +45,7 @@ def search(
     for part in catalogs.values():
         sandbox.check_expression([part.filter, part.projection])
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def pieces() -> AsyncGenerator[bytes]:
         separator = b"{"
         for name, part in catalogs.items():
             yield separator + orjson.dumps(name) + b":{"
@@ -64,7 +64,7 @@ async def _search_one(
     positions: Sequence[Position],
     condition: Condition,
     options: PositionOptions,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     chosen = archive.finding(options)
 
     async def around(position: Position) -> bytes:

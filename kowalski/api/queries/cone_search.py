@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from kowalski.api.models.queries import ConeSearchQuery
 from kowalski.api.queries import around, positions
@@ -10,7 +10,7 @@ from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.positions import FIELD, RADIANS, Position
 
 
-def run(query: ConeSearchQuery, archive: Archive) -> AsyncIterator[bytes]:
+def run(query: ConeSearchQuery, archive: Archive) -> AsyncGenerator[bytes]:
     """Give what is found as pieces of ``{catalog: {object: [documents]}}``."""
     wanted = query.query.object_coordinates
     radius = wanted.cone_search_radius * RADIANS[wanted.cone_search_unit]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from kowalski.api import sandbox
 from kowalski.api.models.queries import FindQuery
 from kowalski.api.queries.archive import BATCH, Archive
 
 
-def run(query: FindQuery, archive: Archive) -> AsyncIterator[bytes]:
+def run(query: FindQuery, archive: Archive) -> AsyncGenerator[bytes]:
     """Give the documents as pieces of a JSON list."""
     body = query.query
     sandbox.check_expression([body.filter, body.projection])

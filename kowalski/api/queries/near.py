@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from kowalski.api.models.queries import NearQuery
 from kowalski.api.queries import around, positions
 from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.positions import FIELD, RADIANS, Position
 
-EARTH_METRES = 6_378_100.0
-"""The radius with which MongoDB turns metres, which it wants beside a GeoJSON point, into angles."""
 
-
-def run(query: NearQuery, archive: Archive) -> AsyncIterator[bytes]:
+def run(query: NearQuery, archive: Archive) -> AsyncGenerator[bytes]:
     """Give what is found as pieces of ``{catalog: {object: [documents]}}``."""
     body = query.query
     unit = RADIANS[body.distance_units]
@@ -21,14 +18,7 @@ def run(query: NearQuery, archive: Archive) -> AsyncIterator[bytes]:
     nearest = body.min_distance * unit
 
     def around_it(position: Position) -> dict[str, object]:
-        return {
-            FIELD: {
-                "$nearSphere": {
-                    "$geometry": {"type": "Point", "coordinates": position.point},
-                    "$minDistance": nearest * EARTH_METRES,
-                    "$maxDistance": furthest * EARTH_METRES,
-                }
-            }
-        }
+        # A bare pair of coordinates instead of a GeoJSON point: then MongoDB takes distances in radians.
+        return {FIELD: {"$nearSphere": position.point, "$minDistance": nearest, "$maxDistance": furthest}}
 
     return around.search(archive, body.catalogs, positions.parse(body.radec), around_it, query.kwargs)
