@@ -10,10 +10,16 @@ from rich.status import Status
 
 from kowalski.config import ConfigError, Settings, load
 
+FILE_WIDTH = 200
+"""Columns where no terminal sets a limit."""
+
 
 def output() -> Console:
     """Where results go."""
-    return Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = FILE_WIDTH
+    return console
 
 
 def errors() -> Console:

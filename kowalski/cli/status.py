@@ -43,7 +43,11 @@ def status(
 def _services(found: Status) -> Table:
     from rich.table import Table
 
-    table = Table("", "service", "state", "pid", "uptime", "address", "", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", "service", "state", "pid", "uptime"):
+        table.add_column(title, no_wrap=True)
+    for title in ("address", ""):
+        table.add_column(title, overflow="fold")
     for line in found.services:
         uptime = "" if line.uptime is None else str(timedelta(seconds=int(line.uptime)))
         table.add_row(

@@ -63,7 +63,9 @@ def _show(current: Settings) -> None:
 
     from kowalski.runtime.status import gather_services
 
-    table = Table("service", "address", "state", "log", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("service", "address", "state", "log"):
+        table.add_column(title, overflow="fold")
     for line in gather_services(current):
         table.add_row(line.name, line.address, line.state, line.log or "-")
     console = output()

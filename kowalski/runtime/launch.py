@@ -30,7 +30,8 @@ def is_setting(name: str) -> bool:
 
 def entry(program: Program, environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """What is written of ``program``: its command, and its variables on top of those that settings are read from."""
-    settings = {name: value for name, value in sorted(environ.items()) if is_setting(name)}
+    wanted = program.reads_settings
+    settings = {name: value for name, value in sorted(environ.items()) if wanted and is_setting(name)}
     return {"command": list(program.command), "environment": settings | dict(program.environment)}
 
 

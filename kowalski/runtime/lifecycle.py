@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
+
+import psutil
 
 from kowalski.config import Settings
 from kowalski.runtime import kafka, leftovers, mongod, ports
@@ -23,6 +25,8 @@ PATIENCE = 120.0
 """Seconds for one service to become healthy; the first start on a slow disk takes half a minute."""
 GRACE = 15.0
 """Seconds after which a service that keeps ending is given up."""
+LONGEST_STOP = 180.0
+"""Seconds for all services to end, one after the other."""
 PAUSE = 0.2
 
 DEFAULT_ADMIN = ("admin", "admin")
@@ -66,8 +70,8 @@ def start(settings: Settings, reporter: Reporter, *, afresh: bool = False) -> No
     with alone(settings.path.run):
         if afresh:
             _stop(supervisor, reporter)
-        elif not supervisor.is_running() and leftovers.end(settings.path.run):
-            reporter.note("ended what was left of an instance whose supervisor had died")
+        elif not supervisor.is_running():
+            _stop(supervisor, reporter)  # it may be ending just now, or have been killed and left the others behind
         ports.check(settings, leftovers.listening_ports(settings.path.run))
         reporter.begin("preparing MongoDB and Kafka")
         for name in supervisor.apply(plan(settings, reporter.progress)):
@@ -104,7 +108,7 @@ def await_health(service: Service, settings: Settings, supervisor: Supervisor, r
         processes = [process for process in supervisor.processes() if process.program == service.name]
         health = service.check(settings, max((process.started for process in processes), default=0.0))
         if health.ok:
-            reporter.ready(f"{service.name}: {service.address}")
+            reporter.ready(f"{service.name}: {service.address or health.detail}")
             return
         waited = time.monotonic() - begun
         ending = any(process.state in ("BACKOFF", "FATAL", "EXITED") for process in processes)
@@ -166,15 +170,13 @@ def _failure(service: Service, health: Health, processes: list[Process], *, endi
 
 
 def _stop(supervisor: Supervisor, reporter: Reporter) -> None:
-    if supervisor.is_running():
+    running = supervisor.process()
+    if running is not None:
         reporter.begin("stopping the services")
-        slowest = 5.0 + sum({process.program: 60.0 for process in supervisor.processes()}.values())
         supervisor.shutdown()
-        end = time.monotonic() + slowest
-        while supervisor.is_running() and time.monotonic() < end:
-            time.sleep(PAUSE)
-    left = leftovers.end(supervisor.run)
-    for process in left:
+        with suppress(psutil.TimeoutExpired):  # whatever it still holds is ended below
+            running.wait(LONGEST_STOP)
+    for process in leftovers.end(supervisor.run):
         reporter.note(f"ended process {process.pid}, which no supervisor was looking after")
     supervisor.socket.unlink(missing_ok=True)
     supervisor.pid_file.unlink(missing_ok=True)

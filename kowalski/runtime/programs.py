@@ -64,6 +64,8 @@ class Program:
         How many processes of it run.
     restart_on_success
         Whether it is started again also after it ended without an error.
+    reads_settings
+        Whether it is one of ours, which reads the configuration itself.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Program:
     stop_seconds: int = 30
     copies: int = 1
     restart_on_success: bool = True
+    reads_settings: bool = True
 
     @property
     def numbered(self) -> bool:
@@ -112,14 +115,14 @@ def broker_name(survey: str) -> str:
 def _mongod(settings: Settings) -> Program:
     database = settings.database
     seen = _fingerprint({"port": database.port, "cache": database.cache_gb, "set": database.replica_set})
-    return Program("mongod", tuple(mongod.command(settings)), 10, seen, stop_seconds=60)
+    return Program("mongod", tuple(mongod.command(settings)), 10, seen, stop_seconds=60, reads_settings=False)
 
 
 def _kafka(settings: Settings, progress: Progress | None) -> Program:
     kafka.resolve_jars(progress)
     command, environment = kafka.command(settings)
     seen = _fingerprint(settings.kafka.model_dump(mode="json", exclude={"client", "group"}))
-    return Program("kafka", tuple(command), 20, environment | seen, stop_seconds=60)
+    return Program("kafka", tuple(command), 20, environment | seen, stop_seconds=60, reads_settings=False)
 
 
 def scheduler(settings: Settings) -> Program:
@@ -130,7 +133,7 @@ def scheduler(settings: Settings) -> Program:
         command.append("--no-dashboard")
     else:
         command += ["--dashboard-address", f"{dask.host}:{dask.dashboard_port}"]
-    return Program("scheduler", tuple(command), 30, DASK | ONE_THREAD, stop_seconds=15)
+    return Program("scheduler", tuple(command), 30, DASK | ONE_THREAD, stop_seconds=15, reads_settings=False)
 
 
 def worker(settings: Settings) -> Program:

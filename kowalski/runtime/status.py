@@ -16,6 +16,7 @@ from kowalski.archive import client, names, outbox, reports
 from kowalski.archive.client import Document
 from kowalski.broker.lag import consumer_lag
 from kowalski.config import Settings
+from kowalski.runtime.health import FRESH
 from kowalski.runtime.services import Service, services
 from kowalski.runtime.supervisor import Process, Supervisor
 
@@ -168,7 +169,10 @@ def _add_outbox(status: Status, counts: dict[str, Any]) -> None:
 
 def _add_workers(status: Status, found: Iterable[Document]) -> None:
     """Join what the workers say; what only one of them misses is missing."""
+    now = datetime.now(UTC)
     for report in found:
+        if now - report["at"].replace(tzinfo=UTC) > FRESH:
+            continue  # of a worker that is gone
         for survey, summary in report.get("surveys", {}).items():
             for topic in ("models", "missing_models", "missing_catalogs"):
                 getattr(status, topic).setdefault(survey, {}).update(summary.get(topic, {}))

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.client import Fault, ServerProxy
 
+import psutil
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from kowalski.config import PROJECT, Settings
@@ -95,7 +96,7 @@ class Supervisor:
     # Running it
 
     def is_running(self) -> bool:
-        """Whether supervisord answers."""
+        """Whether supervisord answers and isn't about to end."""
         try:
             self._call("getPID")
         except SERVER_GONE:
@@ -103,6 +104,7 @@ class Supervisor:
         except Fault as fault:
             if fault.faultCode != Faults.SHUTDOWN_STATE:
                 raise
+            return False
         return True
 
     def apply(self, programs: Iterable[Program]) -> list[str]:
@@ -127,29 +129,27 @@ class Supervisor:
             self._call("addProcessGroup", name)
         return [*changed, *removed]
 
-    def pid(self) -> int | None:
-        """Process id of supervisord, None when it doesn't answer."""
-        try:
-            return int(self._call("getPID"))
-        except SERVER_GONE:
-            return None
-
     def shutdown(self) -> None:
         """Ask supervisord to stop all programs, in reverse order, and to end; return at once."""
-        try:
+        if self.is_running():
             self._call("shutdown")
-        except Fault as fault:
-            if fault.faultCode != Faults.SHUTDOWN_STATE:
-                raise
+
+    def process(self) -> psutil.Process | None:
+        """Find supervisord's process, whether it answers or not."""
+        try:
+            process = psutil.Process(int(self.pid_file.read_text()))
+            ours = process.environ().get(launch.INSTANCE) == str(self.run)
+        except (OSError, ValueError, psutil.Error):
+            return None
+        return process if ours else None
 
     # Its processes
 
     def processes(self) -> list[Process]:
-        """List the processes; empty when supervisord doesn't run."""
-        try:
-            found = self._call("getAllProcessInfo")
-        except SERVER_GONE:
+        """List the processes; empty when supervisord doesn't run, or is about to end."""
+        if not self.is_running():
             return []
+        found = self._call("getAllProcessInfo")
         return [
             Process(
                 program=info["group"],
