@@ -47,12 +47,12 @@ def simulate(
         complain(f"alerts of {name} can't be simulated; of {', '.join(simulator.SURVEYS)} they can")
         raise typer.Exit(1)
     out.mkdir(parents=True, exist_ok=True)
-    container = simulator.container(name)
+    writer = simulator.writer(name)
     made = simulator.packets(n, seed, night, repeat_frac, name)
     with (out / TRUTH).open("w", newline="") as file:
         truth = csv.writer(file)
         truth.writerow(("candid", "objectId", "class"))
         for each in track(made, "simulating", total=n, console=errors()):
-            (out / f"{each.candid}.avro").write_bytes(container.encode(each.packet))
+            (out / f"{each.candid}.avro").write_bytes(writer.encode(each.packet))
             truth.writerow((each.candid, each.packet["objectId"], each.kind))
     output().print(f"{n} packets are in {out}", markup=False)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from kowalski.broker.stream import Delivery, StreamError, ensure_topic, find_packets, send
-from kowalski.config import ConfigError, Settings, load
-from kowalski.runtime import kafka
-from kowalski.runtime.errors import ServiceError
+from kowalski.cli.console import complain, errors, output, settings
+
+if TYPE_CHECKING:
+    from kowalski.broker.stream import Delivery
+    from kowalski.config import Settings
 
 PATIENCE = 10.0
 """Seconds that Kafka may take to answer."""
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("stream", rich_help_panel="Alerts")(stream)
+    """Add the command."""
+    app.command()(stream)
 
 
 def parse_rate(text: str | None) -> float | None:
@@ -47,16 +47,18 @@ def stream(
     ] = None,
 ) -> None:
     """Put the alert packets of a folder onto a Kafka topic."""
+    from kowalski.broker.stream import StreamError
+
     pace = parse_rate(rate)
     try:
-        produce(load().settings, topic, path, pace, limit, partitions)
-    except (ConfigError, ServiceError, StreamError) as error:
-        Console(stderr=True).print(f"[red]{error}[/red]", soft_wrap=True)
-        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+        produce(settings(warn=True), topic, path, pace, limit, partitions)
+    except StreamError as error:
+        complain(str(error))
+        raise typer.Exit(1) from error
 
 
 def produce(
-    settings: Settings,
+    current: Settings,
     topic: str,
     path: Path,
     rate: float | None = None,
@@ -70,12 +72,14 @@ def produce(
     ServiceError, StreamError
         If Kafka can't be reached, there is nothing to send, or packets were not taken.
     """
+    from kowalski.broker.stream import StreamError, ensure_topic, find_packets, send
+    from kowalski.runtime import kafka
+
     # librdkafka tells of each of its own retries; what finally fails is reported below.
     logging.getLogger("kowalski.kafka").setLevel(logging.CRITICAL)
-    console = Console()
     packets = find_packets(path, limit)
-    kafka.wait_until_up(settings, PATIENCE)
-    count = ensure_topic(settings, topic, partitions)
+    kafka.wait_until_up(current, PATIENCE)
+    count = ensure_topic(current, topic, partitions)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -83,7 +87,7 @@ def produce(
         TaskProgressColumn(show_speed=False),
         TextColumn("{task.fields[speed]}"),
         TimeRemainingColumn(),
-        console=console,
+        console=errors(),
     ) as progress:
         task = progress.add_task(topic, total=len(packets), speed="")
 
@@ -91,10 +95,9 @@ def produce(
             speed = progress.tasks[task].finished_speed or progress.tasks[task].speed
             progress.update(task, completed=delivery.done, speed=f"{speed:.0f}/s" if speed else "")
 
-        delivery = send(settings, topic, packets, rate, report)
+        delivery = send(current, topic, packets, rate, report)
     size = delivery.sent_bytes / 2**20
-    sentence = f"sent to {topic}: {delivery.sent} packets, {size:.1f} MB, over {count} partitions"
-    console.print(sentence, soft_wrap=True, highlight=False)
+    output().print(f"sent to {topic}: {delivery.sent} packets, {size:.1f} MB, over {count} partitions", markup=False)
     if delivery.failed:
         reasons = ", ".join(f"{reason}: {number}" for reason, number in delivery.failed.most_common())
         raise StreamError(f"{delivery.failed.total()} packets were not taken by Kafka ({reasons})")

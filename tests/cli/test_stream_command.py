@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from kowalski.cli import stream
+from kowalski.cli.main import main
 from kowalski.config import PROJECT, Settings
 from kowalski.testing import services
 
@@ -56,16 +57,17 @@ def test_an_absent_folder_is_one_sentence(run, tmp_path: Path) -> None:
 
 
 def test_kafka_that_does_not_answer_is_one_sentence(
-    run, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings.kafka.port = services.free_ports(1)[0]
-    services.write_config(settings)
     (tmp_path / "1.avro").write_bytes(b"packet")
     monkeypatch.setattr(stream, "PATIENCE", 0.3)
-    done = run("--topic", "t", "--path", tmp_path)
-    assert done.exit_code == 1
-    assert f"127.0.0.1:{settings.kafka.port}" in done.output
-    assert "kafka.port" in done.output
+    monkeypatch.setenv("KOWALSKI_CONFIG", str(services.write_config(settings)))
+    assert main(["stream", "--topic", "t", "--path", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"127.0.0.1:{settings.kafka.port}" in said
+    assert "kafka.port" in said
+    assert "Traceback" not in said
 
 
 def test_script_takes_the_options_of_earlier_versions(settings: Settings, kafka: str, tmp_path: Path) -> None:

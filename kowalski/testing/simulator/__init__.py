@@ -19,7 +19,7 @@ from kowalski.testing.simulator.container import Container, Record
 from kowalski.testing.simulator.observations import Measurements, Visits
 from kowalski.testing.simulator.sources import MIXTURE, Source
 
-__all__ = ["SURVEYS", "Simulated", "container", "packets"]
+__all__ = ["SURVEYS", "Simulated", "packets", "writer"]
 
 SURVEYS = {"ZTF": ztf}
 """Modules that make packets, by name of the survey."""
@@ -42,7 +42,7 @@ class Simulated:
         return int(self.packet["candid"])
 
 
-def container(survey: str = "ZTF") -> Container:
+def writer(survey: str = "ZTF") -> Container:
     """Give what writes packets of ``survey`` as files."""
     return Container(SURVEYS[survey].SCHEMA)
 

@@ -6,11 +6,11 @@ its measurements; the many fields about image quality and calibration are drawn 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,83 +19,22 @@ from numpy.random import Generator
 
 from kowalski.testing.simulator.container import Record
 from kowalski.testing.simulator.observations import WEEKS_DAYS, Measurements
+from kowalski.testing.simulator.places import DAY_ZERO, ORDINAL_ZERO, Place, julian_date, object_name, unused_candid
 from kowalski.testing.simulator.sources import ZERO, Asteroid, G, Source
 from kowalski.testing.simulator.stamps import Scene
+
+__all__ = ["SCHEMA", "Object", "julian_date"]
 
 SCHEMA = Path(__file__).with_name("ztf_schema.json")
 HISTORY_DAYS = 30.0
 NONE, MISSING = -999.0, -99999.0
 """What ZTF writes for "no such thing", and in forced photometry for "no value"."""
-DAY_ZERO, ORDINAL_ZERO = 2457754.5, 1721424.5
-"""Julian dates of ZTF's night 0 and of the day before 1 January of the year 1."""
 BRIGHTER, FAINTER = 15, 10
 """Part of a candid that tells the sign of the difference."""
 PROCESSED, BAD_PIXELS = "0", "61"
 TWINS = 0.2
 """Part of the objects with a detection that is in the history twice: images overlap, or were processed again."""
 REAL_BOGUS, DEEP_REAL_BOGUS = "t17_f5_c3", "d6_m7"
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
-NAMES = len(LETTERS) ** 7
-
-UPPER_LIMIT = (
-    "jd",
-    "fid",
-    "pid",
-    "diffmaglim",
-    "pdiffimfilename",
-    "programpi",
-    "programid",
-    "nid",
-    "rcid",
-    "field",
-    "magzpsci",
-    "magzpsciunc",
-    "magzpscirms",
-    "clrcoeff",
-    "clrcounc",
-    "rbversion",
-)
-"""Fields of an exposure in which nothing was found."""
-
-
-def julian_date(night: date) -> float:
-    """Julian date of 0 h UTC of ``night``."""
-    return night.toordinal() + ORDINAL_ZERO
-
-
-def object_name(index: int, seed: int, year: int) -> str:
-    """Name the ``index``-th object of a run; all names of a run differ."""
-    number = (index * 7_919 + seed * 104_729) % NAMES  # 7919 and 26 have no common divisor
-    letters = ""
-    for _ in range(7):
-        number, letter = divmod(number, len(LETTERS))
-        letters = LETTERS[letter] + letters
-    return f"ZTF{year % 100:02d}{letters}"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an object lies: on the sky, and on the detector when its field is observed."""
-
-    ra: float
-    dec: float
-    field: int
-    rcid: int
-    x: float
-    y: float
-
-    @classmethod
-    def draw(cls, random: Generator) -> Place:
-        """Draw a place of the northern sky, uniformly."""
-        low, high = math.sin(math.radians(-28.0)), math.sin(math.radians(85.0))
-        return cls(
-            ra=round(random.uniform(0.0, 360.0), 7) % 360.0,
-            dec=round(math.degrees(math.asin(random.uniform(low, high))), 7),
-            field=int(random.integers(245, 880)),
-            rcid=int(random.integers(0, 64)),
-            x=round(random.uniform(20.0, 3050.0), 4),
-            y=round(random.uniform(20.0, 3058.0), 4),
-        )
 
 
 class Object:
@@ -126,17 +65,18 @@ class Object:
         self.name = object_name(index, seed, date.fromordinal(int(self._first - ORDINAL_ZERO)).year)
         shown = np.flatnonzero(measured.visits.jd > measured.visits.jd[-1] - HISTORY_DAYS - 1.0).tolist()
         self._exposures = {number: self._exposure(number) for number in shown}
-        self._candidates = {number: self._candidate(number, taken) for number in shown if measured.detected[number]}
+        self._detections = {number: self._detection(number, taken) for number in shown if measured.detected[number]}
         self._forced = {number: self._forced_photometry(number) for number in shown}
         self._twin = self._make_twin(taken)
 
     def alerts(self, night: float) -> Iterator[Record]:
         """Make a packet of each detection since ``night``, in order of time."""
-        for number, candidate in self._candidates.items():
-            if candidate["jd"] > night:
-                yield self._packet(number, candidate)
+        for number, row in self._detections.items():
+            if row["jd"] > night:
+                yield self._packet(number)
 
-    def _packet(self, number: int, candidate: Record) -> Record:
+    def _packet(self, number: int) -> Record:
+        candidate = self._candidate(number)
         jd = candidate["jd"]
         past = [index for index in range(number) if self._measured.visits.jd[index] > jd - HISTORY_DAYS]
         rows = [self._history_row(index) for index in past]
@@ -162,19 +102,17 @@ class Object:
         }
 
     def _history_row(self, number: int) -> Record:
-        candidate = self._candidates.get(number)
-        if candidate is None:
-            return dict.fromkeys(HISTORY_FIELDS) | {name: self._exposures[number][name] for name in UPPER_LIMIT}
-        return _as_history(candidate)
+        found = self._detections.get(number)
+        return _empty_row() | self._exposures[number] if found is None else found
 
     def _make_twin(self, taken: set[int]) -> Record | None:
         """Describe one earlier detection a second time, as the processing of another image would."""
-        if len(self._candidates) < 2 or self._random.random() > TWINS:
+        if len(self._detections) < 2 or self._random.random() > TWINS:
             return None
-        candidate = next(iter(self._candidates.values()))
-        pid = candidate["pid"] + 100
-        twin = {"pid": pid, "candid": _unused(pid, candidate["candid"] % 1_000_000, taken)}
-        return _as_history(candidate) | twin | {"magpsf": candidate["magpsf"] + 0.01}
+        row = next(iter(self._detections.values()))
+        pid = row["pid"] + 100
+        candid = unused_candid(pid, row["candid"] % 1_000_000, taken)
+        return row | {"pid": pid, "candid": candid, "magpsf": row["magpsf"] + 0.01}
 
     def _exposure(self, number: int) -> Record:
         """Describe one exposure, whatever was found in it."""
@@ -205,12 +143,13 @@ class Object:
             "rbversion": REAL_BOGUS,
         }
 
-    def _candidate(self, number: int, taken: set[int]) -> Record:
-        """Describe one detection: everything that a packet says about its own alert."""
+    def _detection(self, number: int, taken: set[int]) -> Record:
+        """Describe one detection as later packets will remember it: without an asteroid near it."""
         exposure, brighter = self._exposures[number], bool(self._measured.flux[number] > 0.0)
         sign = BRIGHTER if brighter else FAINTER
-        candid = _unused(exposure["pid"], sign * 1000 + int(self._random.integers(0, 100)), taken)
+        candid = unused_candid(exposure["pid"], sign * 1000 + int(self._random.integers(0, 100)), taken)
         return {
+            **_empty_row(),
             **exposure,
             "candid": candid,
             "isdiffpos": "t" if brighter else "f",
@@ -222,12 +161,19 @@ class Object:
             "mindtoedge": min(self._place.x, self._place.y, 3072.0 - self._place.x, 3080.0 - self._place.y),
             **self._photometry(number),
             **self._shape(number),
-            **self._reliability(number),
-            **self._solar_system(number),
             **self._reference(number),
+        }
+
+    def _candidate(self, number: int) -> Record:
+        """Add to a detection what a packet says about its own alert only."""
+        return {
+            **self._detections[number],
+            **self._solar_system(),
             **self._surroundings,
             **self._record(number),
             **self._calibration(number),
+            "drb": self._score(),
+            "drbversion": DEEP_REAL_BOGUS,
         }
 
     def _photometry(self, number: int) -> Record:
@@ -264,19 +210,16 @@ class Object:
             "nneg": int(random.integers(0, 8)),
             "nbad": 0,
             "sumrat": random.uniform(0.9, 1.0) if self._source.is_real else random.uniform(0.3, 0.9),
+            "rb": random.uniform(0.6, 0.98) if self._source.is_real else random.uniform(0.05, 0.45),
         }
 
-    def _reliability(self, number: int) -> Record:
-        """Scores that tell real from bogus: ones the survey's own classifiers could have given."""
-        random, real = self._random, self._source.is_real
-        return {
-            "rb": random.uniform(0.6, 0.98) if real else random.uniform(0.05, 0.45),
-            "drb": 1.0 - 10.0 ** random.uniform(-5.0, -1.0) if real else 10.0 ** random.uniform(-4.0, -0.5),
-            "drbversion": DEEP_REAL_BOGUS,
-            "rbversion": REAL_BOGUS,
-        }
+    def _score(self) -> float:
+        """Draw what a good classifier would think of it: near 1 for real sources, near 0 for others."""
+        if self._source.is_real:
+            return float(1.0 - 10.0 ** self._random.uniform(-5.0, -1.0))
+        return float(10.0 ** self._random.uniform(-4.0, -0.5))
 
-    def _solar_system(self, number: int) -> Record:
+    def _solar_system(self) -> Record:
         if not isinstance(self._source, Asteroid):
             return {"ssdistnr": NONE, "ssmagnr": NONE, "ssnamenr": "null"}
         distance = float(self._random.exponential(0.5))
@@ -375,28 +318,9 @@ def _reference_image(exposure: Record) -> int:
     return int(exposure["field"] * 1_000_000 + 120_000 + exposure["fid"] * 100 + exposure["rcid"])
 
 
-def _unused(pid: int, rest: int, taken: set[int]) -> int:
-    """Make an identifier of an image's and the next free number in it."""
-    candid = pid * 1_000_000 + rest
-    while candid in taken:
-        candid += 1
-    taken.add(candid)
-    return candid
-
-
-def _history_fields() -> tuple[str, ...]:
-    import json
-
+@cache
+def _empty_row() -> Record:
+    """A row of ``prv_candidates`` in which nothing is known."""
     fields: list[dict[str, Any]] = json.loads(SCHEMA.read_text())["fields"]
-    items = next(field for field in fields if field["name"] == "prv_candidates")["type"][1]["items"]
-    return tuple(field["name"] for field in items["fields"])
-
-
-HISTORY_FIELDS = _history_fields()
-"""Fields of a row of ``prv_candidates``."""
-_NOT_KEPT = dict.fromkeys(("ssdistnr", "ssmagnr", "ssnamenr"))
-
-
-def _as_history(candidate: Record) -> Record:
-    """Turn an alert's own fields into a row of a later alert's history, which knows of no asteroids."""
-    return {name: candidate[name] for name in HISTORY_FIELDS} | _NOT_KEPT
+    rows = next(field["type"][1]["items"] for field in fields if field["name"] == "prv_candidates")
+    return dict.fromkeys(field["name"] for field in rows["fields"])
