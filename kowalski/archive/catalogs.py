@@ -55,6 +55,8 @@ class Catalog:
 
     def match(self, ra: Floats, dec: Floats) -> Matches:
         """Find the sources near each position."""
+        if not ra.size:
+            return []
         if self.order is None:
             documents = self._query({"$or": [_cone(a, d, self.radius) for a, d in zip(ra, dec, strict=True)]}, None)
             candidates = pairs.every(ra.size, len(documents))
@@ -82,13 +84,15 @@ class Catalog:
         extra: Document = {POSITION: "$coordinates.radec_geojson.coordinates"}
         if cell is not None:
             extra[CELL] = cell
-        stages: list[Document] = [{"$match": {**where, **self.declared.filter}}, {"$set": extra}]
+        # By $and: an operator's filter may use the same operators.
+        stages: list[Document] = [{"$match": {"$and": [where, self.declared.filter]}}, {"$set": extra}]
         shown = self.declared.projection
+        excludes = not shown or _excludes(shown)
         if shown:
-            excludes = all(value in (0, False) for key, value in shown.items() if key != "_id")
             stages.append({"$project": shown if excludes else {**shown, **dict.fromkeys(extra, 1)}})
-        elif self.carried:
-            stages.append({"$unset": [healpix_field(order) for order in self.carried]})
+        unnamed = [name for order in self.carried if (name := healpix_field(order)) not in shown]
+        if unnamed and (excludes or "coordinates" in shown):
+            stages.append({"$unset": unnamed})
         return list(self.collection.aggregate(stages))
 
     def _rule(self) -> DistanceRule | None:
@@ -101,6 +105,12 @@ class Catalog:
             kpc=declared.cm_at_distance or 0.0,
             near_arcsec=declared.cm_low_distance or 0.0,
         )
+
+
+def _excludes(projection: Document) -> bool:
+    """Whether a projection names what is left out; all that it names counts, ``_id`` only if it is alone."""
+    named = [value for name, value in projection.items() if name != "_id"] or list(projection.values())
+    return all(_excludes(value) if isinstance(value, dict) else value in (0, False) for value in named)
 
 
 def _cone(ra: float, dec: float, radius: float) -> Document:
@@ -142,7 +152,7 @@ class Catalogs:
         return {name: catalog.match(ra, dec) for name, catalog in self._present.items()}
 
     def _look_up(self) -> None:
-        existing = set(self._data.list_collection_names())
+        existing = set(self._data.list_collection_names(filter={"type": "collection"}))  # a view has no indexes
         present: dict[str, Catalog] = {}
         missing: dict[str, str] = {}
         for name, declared in self._declared.items():

@@ -9,6 +9,7 @@ import numpy as np
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 
+from kowalski.archive import indexes
 from kowalski.archive.client import Document
 from kowalski.science.coordinates import healpix_cells, healpix_field
 
@@ -53,7 +54,7 @@ def add_cells(
             progress(done, total)
             chunk = []
     done += _write(catalog, chunk, orders)
-    for order in orders:
+    for order in set(orders) - set(indexes.healpix_orders(catalog.database, catalog.name)):
         catalog.create_index([(healpix_field(order), 1)], name=f"hpx_{order}")
     progress(done, total)
     return done

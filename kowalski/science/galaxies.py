@@ -126,6 +126,6 @@ class DistanceRule:
     def match(self, galaxy: Galaxy, arcsec: float) -> dict[str, Any] | None:
         """Give the `measured` galaxy if a point ``arcsec`` away lies in it; galaxies without a distance never match."""
         distance = self.distance_of(galaxy)
-        if distance is None or galaxy["_id"] in ELLIPSES or not arcsec < self.radius(distance):
+        if distance is None or galaxy.get("_id") in ELLIPSES or not arcsec < self.radius(distance):
             return None
         return self.measured(galaxy, arcsec)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +15,7 @@ Rank = tuple[Any, ...]
 
 # MongoDB's order of types, for those that measurements have.
 _NULL, _NUMBER, _STRING, _OBJECT, _ARRAY, _BYTES, _BOOL = 5, 10, 15, 20, 25, 30, 40
+_NAN = _NUMBER, (0, 0)
 
 
 def merge(history: History, rows: Iterable[Row]) -> list[Row]:
@@ -25,29 +25,37 @@ def merge(history: History, rows: Iterable[Row]) -> list[Row]:
     """
     kept: dict[Rank, Row] = {}
     for row in rows:
-        key = tuple(row.get(name) for name in history.key)
+        key = sort_key(history, row)
         known = kept.get(key)
-        if known is None or (row is not known and _rank(history, row) < _rank(history, known)):
+        if known is None or _replaces(history, row, known):
             kept[key] = row
-    if len(kept) > 1:
-        return sorted(kept.values(), key=lambda row: sort_key(history, row))
-    return list(kept.values())
+    return [kept[key] for key in sorted(kept)]
 
 
 def sort_key(history: History, row: Row) -> Rank:
-    """Where ``row`` belongs in its history."""
-    return tuple(_scalar(row.get(name)) for name in history.key)
+    """Where ``row`` belongs in its history; rows of one key, and only they, have the same place."""
+    return tuple([_scalar(row.get(name)) for name in history.key])
 
 
 def news(history: History, stored: Iterable[Row], rows: Iterable[Row]) -> list[Row]:
     """Keep those of ``rows`` (one per key) that would change ``stored``: of a new key, or ranking before the stored."""
-    known = {tuple(row.get(name) for name in history.key): row for row in stored}
+    known = {sort_key(history, row): row for row in stored}
     fresh: list[Row] = []
     for row in rows:
-        present = known.get(tuple(row.get(name) for name in history.key))
-        if present is None or (present != row and _rank(history, row) < _rank(history, present)):
+        present = known.get(sort_key(history, row))
+        if present is None or _replaces(history, row, present):
             fresh.append(row)
     return fresh
+
+
+def _replaces(history: History, row: Row, present: Row) -> bool:
+    """Whether ``row`` ranks before ``present``, a row of its key; that they are equal is the usual case."""
+    if row is present:
+        return False
+    # For Python True is 1 and the order of fields does not count; for MongoDB it is otherwise.
+    if row == present and list(row) == list(present) and bool not in map(type, (*row.values(), *present.values())):
+        return False
+    return _rank(history, row) < _rank(history, present)
 
 
 def _rank(history: History, row: Row) -> Rank:
@@ -61,13 +69,16 @@ def _content(row: Row) -> Rank:
 
 def _scalar(value: Any) -> tuple[int, Any]:
     """Order values as MongoDB does; NaN comes before all numbers, bytes and text before longer ones."""
+    kind = type(value)
+    if kind is float or kind is int:  # nearly all are, and this is asked of every row
+        return (_NUMBER, (1, value)) if value == value else _NAN
     match value:
         case None:
             return _NULL, 0
         case bool():
             return _BOOL, value
         case int() | float():
-            return _NUMBER, (0, 0) if math.isnan(value) else (1, value)
+            return (_NUMBER, (1, value)) if value == value else _NAN
         case str():
             return _STRING, value.encode()
         case bytes():

@@ -46,16 +46,16 @@ class ZTF(Survey):
             candidate = packet["candidate"]
             candid, object_id = packet["candid"], packet["objectId"]
             jd, ra, dec = float(candidate["jd"]), float(candidate["ra"]), float(candidate["dec"])
-        except (KeyError, TypeError) as error:
-            raise PacketError(f"required field missing or null: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise PacketError(f"required field missing, null or no number: {error}") from error
         if not isinstance(candid, int) or not isinstance(object_id, str) or not object_id:
             raise PacketError(f"candid {candid!r} must be an integer and objectId {object_id!r} a name")
         if not (math.isfinite(jd) and 0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
             raise PacketError(f"impossible jd {jd}, ra {ra} or dec {dec}")
         document = {key: value for key, value in packet.items() if key not in ("prv_candidates", "fp_hists")}
         histories = {
-            "prv_candidates": [_without_nulls(row) for row in packet.get("prv_candidates") or ()],
-            "fp_hists": self.format_history("fp_hists", list(packet.get("fp_hists") or ()), candidate),
+            "prv_candidates": [_without_nulls(row) for row in _rows(packet, "prv_candidates")],
+            "fp_hists": self.format_history("fp_hists", _rows(packet, "fp_hists"), candidate),
         }
         first = candidate.get("jdstarthist") or 0.0
         young = (candidate.get("ndethist") or 0) <= 1 or jd - first < FORCED_PHOTOMETRY_DAYS
@@ -107,6 +107,13 @@ class ZTF(Survey):
         return f"ztf_{night:%Y%m%d}_programid{program}"
 
 
+def _rows(packet: Record, name: str) -> list[Record]:
+    rows = list(packet.get(name) or ())
+    if not all(isinstance(row.get("jd"), float | int) and math.isfinite(row["jd"]) for row in rows):
+        raise PacketError(f"a row of {name} without a possible jd")
+    return rows
+
+
 def _without_nulls(row: Record) -> Record:
     return {key: value for key, value in row.items() if value is not None}
 
@@ -126,4 +133,4 @@ def _magnitudes(row: Record) -> Record:
     }
     if flux > 0.0:
         derived |= {"mag": -2.5 * math.log10(flux) + zero, "magerr": POGSON * error / flux}
-    return derived
+    return {name: value for name, value in derived.items() if math.isfinite(value)}

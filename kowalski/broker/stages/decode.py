@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from kowalski.broker.avro import Decoder
 from kowalski.broker.batch import Batch, Packet, Rejected, Work
-from kowalski.surveys.base import PacketError, Survey
+from kowalski.surveys.base import Alert, PacketError, Record, Survey
 
 NAME = "decode"
 
@@ -18,13 +18,20 @@ def decode(packets: Iterable[Packet], survey: Survey, decoder: Decoder) -> Batch
     for packet in packets:
         try:
             for record in decoder.records(packet.value):
-                work = Work(packet, survey.shape(record))
+                work = Work(packet, _shape(survey, record))
                 present = works.setdefault(work.alert.candid, work)
                 _same_object(present, work)
         except PacketError as error:
             batch.rejected.append(Rejected(packet, NAME, str(error)))
     batch.works = sorted(works.values(), key=lambda work: (work.alert.object_id, work.alert.jd, work.alert.candid))
     return batch
+
+
+def _shape(survey: Survey, record: Record) -> Alert:
+    try:
+        return survey.shape(record)
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError) as error:
+        raise PacketError(f"its fields are not those of the survey: {type(error).__name__}: {error}") from error
 
 
 def _same_object(first: Work, second: Work) -> None:

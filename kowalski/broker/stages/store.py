@@ -82,17 +82,21 @@ def _updates(batch: Batch, rows: dict[str, Rows]) -> tuple[dict[str, UpdateOne],
     for object_id, known in batch.known.items():
         news: Rows = {}
         in_order = True
-        for history in batch.survey.histories:
+        for index, history in enumerate(batch.survey.histories):
             stored = known.rows.get(history.name)
-            if stored is None:  # an object holds a history from its first alert on, or never
+            if stored is None and index > 0:  # an object holds it from its first alert on, or never
                 continue
-            fresh = lightcurve.news(history, stored, rows[object_id][history.name])
+            fresh = lightcurve.news(history, stored or (), rows[object_id][history.name])
             if fresh:
                 news[history.name] = fresh
-                last = lightcurve.sort_key(history, stored[-1]) if stored else None
-                in_order &= last is None or last < lightcurve.sort_key(history, fresh[0])
+                in_order &= stored is not None and _all_after(history, stored, fresh)
         if news and in_order:
             appended[object_id] = objects.append_rows(object_id, news, known.sizes)
         elif news:
             merged.append(objects.merge_rows(object_id, batch.survey.histories, news))
     return appended, merged
+
+
+def _all_after(history: History, stored: list[objects.Row], fresh: list[objects.Row]) -> bool:
+    """Whether all of ``fresh`` belong after ``stored``; both are in order."""
+    return not stored or lightcurve.sort_key(history, stored[-1]) < lightcurve.sort_key(history, fresh[0])
