@@ -2,7 +2,7 @@
 
 The format is that of the FITS Standard 4.0 (https://fits.gsfc.nasa.gov/fits_standard.html), usually inside gzip.
 Alerts of one survey share a handful of headers, so a plain image is read by looking its header up and viewing the
-data block; everything else (scaled values, several HDUs, compressed images) goes through astropy.
+data block; everything else (scaled values, several HDUs) goes through astropy.
 """
 
 from __future__ import annotations
@@ -123,16 +123,24 @@ def _layout(header: bytes) -> Layout | None:
     return Layout(np.dtype(pixels), BLOCK, rows, columns) if rows > 0 and columns > 0 else None
 
 
+def _is_plane(pixels: object) -> bool:
+    return isinstance(pixels, np.ndarray) and pixels.ndim == 2 and pixels.size > 0
+
+
 def _read_with_astropy(content: bytes) -> Image:
-    """Read the first HDU that holds an image, with all of the standard's rules."""
+    """Read the first HDU that holds an image, with all of the standard's rules but compression."""
+    if not content.startswith(b"SIMPLE"):  # astropy would look for an archive, and unpack one of any size
+        raise StampError("its bytes are no FITS file")
     # Imported here: hardly any process ever needs it, and it costs each one 30 MB.
     from astropy.io import fits
     from astropy.io.fits.verify import VerifyError
 
     try:
-        with fits.open(io.BytesIO(content), memmap=False, ignore_missing_simple=True) as units:
+        with fits.open(
+            io.BytesIO(content), memmap=False, ignore_missing_simple=True, disable_image_compression=True
+        ) as units:
             for unit in units:
-                if unit.is_image and unit.data is not None and unit.data.ndim == 2 and unit.data.size:
+                if isinstance(unit, fits.PrimaryHDU | fits.ImageHDU) and _is_plane(unit.data):
                     with np.errstate(over="ignore"):
                         return np.array(unit.data, dtype=np.float32)
     except (OSError, VerifyError, ValueError, TypeError, KeyError) as error:
