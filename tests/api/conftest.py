@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from bson import json_util
 from pymongo import MongoClient
 
+from kowalski.api.app import create_app
 from kowalski.archive import indexes
 from kowalski.archive.client import data_database
 from kowalski.config import Settings
@@ -41,14 +44,17 @@ class Api:
 def alert(number: int) -> dict[str, Any]:
     """An alert near RA 150 + number, Dec 20."""
     ra = 150.0 + number
+    candidate = {"jd": 2460000.5 + number, "ra": ra, "dec": 20.0, "magpsf": 18.0 + 0.1 * number, "programid": 1}
     return {
-        "_id": CANDID + number, "candid": CANDID + number, "objectId": f"ZTF23aaaaaa{number % 5}", "schemavsn": "4.02",
-        "candidate": {"jd": 2460000.5 + number, "ra": ra, "dec": 20.0, "magpsf": 18.0 + 0.1 * number, "drb": number / 10,
-                      "programid": 1},
+        "_id": CANDID + number,
+        "candid": CANDID + number,
+        "objectId": f"ZTF23aaaaaa{number % 5}",
+        "schemavsn": "4.02",
+        "candidate": {**candidate, "drb": number / 10},
         "classifications": {"braai": number / 10},
         "coordinates": {"radec_geojson": {"type": "Point", "coordinates": [ra - 180.0, 20.0]}},
         "cutoutScience": {"fileName": "s.fits.gz", "stampData": bytes(range(64))},
-    }  # fmt: skip
+    }
 
 
 def run(settings: Settings) -> Iterator[Api]:
@@ -75,15 +81,63 @@ def run(settings: Settings) -> Iterator[Api]:
 
 
 @pytest.fixture
-def api(settings: Settings, mongo: MongoClient[dict[str, Any]]) -> Iterator[Api]:
+def archive(settings: Settings, mongo: MongoClient[dict[str, Any]]) -> Settings:
+    """An archive with ten alerts and ten stars."""
     data = data_database(mongo, settings)
     indexes.ensure(data, settings, get("ZTF"))
     data["ZTF_alerts"].insert_many([alert(number) for number in range(10)])
-    data["Gaia_EDR3"].insert_many(
-        [{"_id": i, "mag": i, "coordinates": alert(i)["coordinates"]} for i in range(10)]
-    )
+    data["Gaia_EDR3"].insert_many([{"_id": i, "mag": i, "coordinates": alert(i)["coordinates"]} for i in range(10)])
     data["Gaia_EDR3"].create_index([("coordinates.radec_geojson", "2dsphere")])
-    settings.server.processes = 1
-    yield from run(settings)
+    return settings
 
 
+@pytest.fixture
+def api(archive: Settings) -> Iterator[Api]:
+    """The API as ``up`` starts it."""
+    archive.server.processes = 1
+    yield from run(archive)
+
+
+class Asker:
+    """The API in this process, asked by one user or by nobody."""
+
+    def __init__(self, client: TestClient[Any, Any], token: str | None = None) -> None:
+        self.http = client
+        self.token = token
+
+    async def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, dict[str, Any]]:
+        """Send a request and give the status and the body, which is always a JSON object."""
+        headers = {**({"Authorization": self.token} if self.token else {}), **options.pop("headers", {})}
+        if body is not None:
+            options["json"] = body
+        async with self.http.request(method, path, headers=headers, allow_redirects=False, **options) as answer:
+            assert answer.content_type == "application/json", await answer.text()
+            return answer.status, json_util.loads(await answer.text())
+
+    async def query(self, kind: str, query: dict[str, Any], **kwargs: Any) -> tuple[int, dict[str, Any]]:
+        return await self("POST", "/api/queries", {"query_type": kind, "query": query, "kwargs": kwargs})
+
+    async def log_in(self, name: str, password: str) -> Asker:
+        status, answer = await self("POST", "/api/auth", {"username": name, "password": password})
+        assert status == 200, answer
+        return Asker(self.http, answer["token"])
+
+
+@pytest.fixture
+async def nobody(archive: Settings) -> AsyncIterator[Asker]:
+    """The API asked without a token."""
+    async with TestClient(TestServer(create_app(archive))) as client:
+        yield Asker(client)
+
+
+@pytest.fixture
+async def admin(nobody: Asker) -> Asker:
+    return await nobody.log_in("admin", "admin")
+
+
+@pytest.fixture
+async def user(admin: Asker) -> Asker:
+    """A user who is not the administrator."""
+    status, answer = await admin("POST", "/api/users", {"username": "vera", "password": "rubin"})
+    assert status == 200, answer
+    return await admin.log_in("vera", "rubin")

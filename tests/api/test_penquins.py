@@ -13,7 +13,9 @@ CANDID = 1105522281015015000
 @pytest.fixture
 def kowalski(api: Any) -> Any:
     port = api.settings.server.port
-    with Kowalski(username="admin", password="admin", protocol="http", host="127.0.0.1", port=port, timeout=20) as client:
+    with Kowalski(
+        username="admin", password="admin", protocol="http", host="127.0.0.1", port=port, timeout=20
+    ) as client:
         yield client
 
 
@@ -34,7 +36,9 @@ def test_log_in_ping_and_catalogs(kowalski: Any, api: Any) -> None:
 
 
 def test_find_keeps_candids_exact(kowalski: Any) -> None:
-    found = ask(kowalski, "find", {"catalog": "ZTF_alerts", "filter": {"candid": CANDID + 3}, "projection": {"candid": 1}})
+    found = ask(
+        kowalski, "find", {"catalog": "ZTF_alerts", "filter": {"candid": CANDID + 3}, "projection": {"candid": 1}}
+    )
     assert found == [{"_id": CANDID + 3, "candid": CANDID + 3}]
     (alert,) = ask(kowalski, "find", {"catalog": "ZTF_alerts", "filter": {}}, limit=1, sort=[["candid", -1]])
     assert alert["candid"] == CANDID + 9
@@ -68,9 +72,14 @@ def test_every_other_type(kowalski: Any) -> None:
     catalog = {"catalog": "ZTF_alerts"}
     assert ask(kowalski, "count_documents", {**catalog, "filter": {"candidate.drb": {"$gt": 0.45}}}) == 5
     assert ask(kowalski, "estimated_document_count", catalog) == 10
-    assert ask(kowalski, "find_one", {**catalog, "filter": {"candid": CANDID}, "projection": {"_id": 1}}) == {"_id": CANDID}
+    assert ask(kowalski, "find_one", {**catalog, "filter": {"candid": CANDID}, "projection": {"_id": 1}}) == {
+        "_id": CANDID
+    }
     assert ask(kowalski, "find_one", {**catalog, "filter": {"candid": 1}}) is None
-    pipeline = [{"$match": {"candidate.drb": {"$gte": 0.8}}}, {"$project": {"_id": 0, "text": {"$toString": "$candid"}}}]
+    pipeline = [
+        {"$match": {"candidate.drb": {"$gte": 0.8}}},
+        {"$project": {"_id": 0, "text": {"$toString": "$candid"}}},
+    ]
     texts = [document["text"] for document in ask(kowalski, "aggregate", {**catalog, "pipeline": pipeline})]
     assert texts == [str(CANDID + 8), str(CANDID + 9)]
     assert "objectId" in ask(kowalski, "info", {"command": "index_info", **catalog})
@@ -79,7 +88,10 @@ def test_every_other_type(kowalski: Any) -> None:
 
 def test_batches_and_several_queries(kowalski: Any) -> None:
     queries = [
-        {"query_type": "find", "query": {"catalog": "ZTF_alerts", "filter": {"candid": CANDID + i}, "projection": {"_id": 1}}}
+        {
+            "query_type": "find",
+            "query": {"catalog": "ZTF_alerts", "filter": {"candid": CANDID + i}, "projection": {"_id": 1}},
+        }
         for i in range(6)
     ]
     answers = kowalski.query(queries=queries, use_batch_query=True, max_n_threads=4)["default"]
@@ -88,7 +100,12 @@ def test_batches_and_several_queries(kowalski: Any) -> None:
 
 def test_filters_through_api(kowalski: Any) -> None:
     filter_id = {"filter_id": 1, "group_id": 2}
-    body = {**filter_id, "catalog": "ZTF_alerts", "permissions": [1], "pipeline": [{"$match": {"candidate.drb": {"$gt": 0.5}}}]}
+    body = {
+        **filter_id,
+        "catalog": "ZTF_alerts",
+        "permissions": [1],
+        "pipeline": [{"$match": {"candidate.drb": {"$gt": 0.5}}}],
+    }
     saved = kowalski.api("post", "/api/filters", data=body)
     assert saved["status"] == "success", saved
     fid = saved["data"]["fid"]

@@ -1,0 +1,149 @@
+"""Tokens and logins: who gets in, for how long, and who does not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import jwt
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from pymongo import MongoClient
+
+from kowalski.api.app import create_app
+from kowalski.archive import logins, names
+from kowalski.archive.client import system_database
+from kowalski.config import Settings
+
+GONE = (401, {"status": "error", "message": "Unauthorized"})
+INVALID = (400, {"status": "error", "message": "token is invalid"})
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    settings.server.user_cache_seconds = 0.0
+    return settings
+
+
+def forge(settings: Settings, key: str | None = None, algorithm: str = "HS256", **payload: Any) -> str:
+    return jwt.encode(payload, key or settings.server.jwt_secret_key, algorithm)
+
+
+async def test_both_forms_of_the_header(user: Any) -> None:
+    for header in (user.token, f"Bearer {user.token}", f"bearer   {user.token}"):
+        status, _ = await user("GET", "/", headers={"Authorization": header})
+        assert status == 200, header
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "bearer"])
+async def test_no_token(nobody: Any, header: str) -> None:
+    assert await nobody("GET", "/", headers={"Authorization": header}) == GONE
+
+
+async def test_tokens_that_are_not_ours(archive: Settings, user: Any) -> None:
+    stamp = jwt.decode(user.token, options={"verify_signature": False})["stamp"]
+    wrong = {
+        "garbage": "no_token",
+        "another key": forge(archive, "another key of thirty-two letters", user_id="vera", stamp=stamp),
+        "another algorithm": forge(archive, algorithm="HS512", user_id="vera", stamp=stamp),
+        "no signature": jwt.encode({"user_id": "vera", "stamp": stamp}, None, "none"),
+        "no name": forge(archive, stamp=stamp),
+        "no text for a name": forge(archive, user_id=7, stamp=stamp),
+    }
+    for reason, token in wrong.items():
+        assert await user("GET", "/", headers={"Authorization": token}) == INVALID, reason
+    assert (await user("GET", "/", headers={"Authorization": forge(archive, user_id="vera", stamp=stamp)}))[0] == 200
+
+
+async def test_tokens_expire(archive: Settings, user: Any) -> None:
+    claims = jwt.decode(user.token, options={"verify_signature": False})
+    assert claims["exp"] == pytest.approx(time.time() + archive.server.jwt_exp_delta_seconds, abs=60)
+    old = forge(archive, **{**claims, "exp": int(time.time()) - 1})
+    expected = (400, {"status": "error", "message": "token has expired"})
+    assert await user("GET", "/", headers={"Authorization": old}) == expected
+
+
+async def test_a_deleted_user_is_out_even_if_the_name_comes_back(admin: Any, user: Any) -> None:
+    await admin("DELETE", "/api/users/vera")
+    assert await user("GET", "/") == GONE
+    await admin("POST", "/api/users", {"username": "vera", "password": "rubin"})
+    assert await user("GET", "/") == GONE
+
+
+async def test_a_new_password_ends_old_tokens(admin: Any, user: Any) -> None:
+    await admin("PUT", "/api/users/vera", {"password": "cooper"})
+    assert await user("GET", "/") == GONE
+    assert (await admin("POST", "/api/auth", {"username": "vera", "password": "rubin"}))[0] == 401
+    again = await admin.log_in("vera", "cooper")
+    assert (await again("GET", "/"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"password": "x"}, "missing username"),
+        ({"username": "", "password": "x"}, "missing username"),
+        ({"username": "x"}, "missing password"),
+    ],
+)
+async def test_incomplete_logins(nobody: Any, body: dict[str, str], message: str) -> None:
+    status, answer = await nobody("POST", "/api/auth", body)
+    assert status == 400
+    assert message in answer["message"]
+
+
+async def test_wrong_names_and_passwords_look_alike(nobody: Any) -> None:
+    for name, password in (("admin", "no"), ("nobody", "no")):
+        assert await nobody("POST", "/api/auth", {"username": name, "password": password}) == GONE
+
+
+async def test_an_account_is_throttled_without_locking_out_others(
+    archive: Settings, admin: Any, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.server.login_attempts_per_minute = 3
+    minute = (time.time() // logins.WINDOW + 10) * logins.WINDOW + 1.0
+    monkeypatch.setattr(logins.time, "time", lambda: minute)
+    wrong = {"username": "vera", "password": "no"}
+    tries = await asyncio.gather(*(admin("POST", "/api/auth", wrong) for _ in range(8)))
+    assert sorted(status for status, _ in tries) == [401] * 3 + [429] * 5
+    async with admin.http.post("/api/auth", json={"username": "vera", "password": "rubin"}) as answer:
+        assert answer.status == 429
+        assert int(answer.headers["Retry-After"]) == 59
+    await admin.log_in("admin", "admin")
+    monkeypatch.setattr(logins.time, "time", lambda: minute + logins.WINDOW)
+    await admin.log_in("vera", "rubin")
+
+
+async def test_logging_in_often_is_no_attack(archive: Settings, nobody: Any) -> None:
+    archive.server.login_attempts_per_minute = 3
+    for _ in range(8):
+        await nobody.log_in("admin", "admin")
+
+
+async def test_processes_start_together_and_the_configured_password_wins(
+    archive: Settings, mongo: MongoClient[dict[str, Any]]
+) -> None:
+    async def start() -> None:
+        async with TestClient(TestServer(create_app(archive))):
+            pass
+
+    users = system_database(mongo, archive)[names.USERS]
+    await asyncio.gather(*(start() for _ in range(4)))
+    first = users.find_one({"_id": "admin"})
+    await start()
+    assert users.find_one({"_id": "admin"}) == first
+    archive.server.admin_password = "another"
+    await asyncio.gather(*(start() for _ in range(4)))
+    async with TestClient(TestServer(create_app(archive))) as client:
+        for password, status in (("admin", 401), ("another", 200)):
+            async with client.post("/api/auth", json={"username": "admin", "password": password}) as answer:
+                assert answer.status == status
+    assert users.count_documents({}) == 1
+
+
+async def test_passwords_are_not_kept(user: Any, archive: Settings, mongo: MongoClient[dict[str, Any]]) -> None:
+    stored = system_database(mongo, archive)[names.USERS].find_one({"_id": "vera"})
+    assert stored is not None
+    assert stored["password"].startswith("$argon2id$")
+    assert "rubin" not in str(stored)
