@@ -251,15 +251,22 @@ def running(settings: Settings, *, mongod: bool = False, kafka: bool = False) ->
 
 
 @contextmanager
-def dask_cluster(
-    settings: Settings, workers: int = 1, preload: str | None = "kowalski.broker.worker"
-) -> Iterator[DaskCluster]:
+def dask_cluster(settings: Settings, workers: int = 1, preload: str | None = None) -> Iterator[DaskCluster]:
     """Run a Dask scheduler and ``workers`` workers, with the commands of ``up``, until the block ends.
 
-    Workers load ``preload``, which reads these settings from the file that ``KOWALSKI_CONFIG`` names.
+    Workers read these settings from the file that ``KOWALSKI_CONFIG`` names.
+
+    Parameters
+    ----------
+    settings
+        Where the scheduler listens, and what workers read.
+    workers
+        How many worker processes.
+    preload
+        A further module that workers load, after those of ``up``.
     """
     own, logs = environment(settings), settings.path.run / "logs"
-    loaded = ["--preload", preload] if preload else []
+    further = ["--preload", preload] if preload else []
 
     def process(program: Program, name: str, *options: str) -> Process:
         return Process(name, [*program.command, *options], {**program.environment, **own}, logs / f"{name}.log")
@@ -268,7 +275,7 @@ def dask_cluster(
     cluster = DaskCluster(
         settings.dask.address,
         process(programs.scheduler(settings), "scheduler"),
-        [process(worker, f"worker-{number}", *loaded) for number in range(workers)],
+        [process(worker, f"worker-{number}", *further) for number in range(workers)],
     )
     with ExitStack() as stack:
         for each in (cluster.scheduler, *cluster.workers):  # ended in reverse: a worker without scheduler may hang

@@ -75,8 +75,9 @@ def test_writer_may_write_both_databases(mongo: MongoClient[dict[str, Any]], set
 
 
 def test_dask_workers_join(settings: Settings) -> None:
+    settings.surveys = {}  # then workers need neither MongoDB nor models
     with (
-        services.dask_cluster(settings, workers=2, preload=None) as cluster,
+        services.dask_cluster(settings, workers=2) as cluster,
         Client(cluster.address, set_as_default=False) as client,
     ):
         assert len(client.scheduler_info()["workers"]) == 2
