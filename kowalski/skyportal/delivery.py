@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby
 from typing import Any, Literal
@@ -125,7 +125,8 @@ class Delivery:
             score=facts["score"],
             filter_ids=list(filters.values()),
             passing_alert_id=self._candid,
-            passed_at=moment,
+            # Two alerts of one object may pass in the same millisecond, and SkyPortal would take them for one.
+            passed_at=moment + timedelta(microseconds=self._candid % 1000),
         )
         await self._tools.skyportal.post_candidate(candidate)
 

@@ -37,7 +37,7 @@ class CandidatePost(Payload):
     @field_serializer("passed_at")
     def _utc(self, value: datetime) -> str:
         # SkyPortal stores it without a time zone, and it is part of the key that tells a repeated call
-        return value.replace(tzinfo=None).isoformat(timespec="milliseconds")
+        return value.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 class AnnotationPost(Payload):

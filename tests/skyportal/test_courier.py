@@ -74,7 +74,7 @@ async def test_all_of_a_new_object(settings: Settings, archive: Any, fake: Any) 
     assert archive.states() == {7: "delivered"}
     assert {each["filter_id"] for each in memory.candidates} == {1, 2, 3}
     assert {each["passed_at"] for each in memory.candidates} == {
-        archive.outbox.find_one()["created_at"].isoformat(timespec="milliseconds")
+        archive.outbox.find_one()["created_at"].isoformat(timespec="milliseconds") + "007"  # candid 7
     }
     assert {(each["id"], each["score"], each["origin"]) for each in memory.candidates} == {
         ("ZTF20aaelulu", 0.97, "Kowalski")

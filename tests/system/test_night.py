@@ -12,14 +12,14 @@ from penquins import Kowalski
 from kowalski.testing import instance as instances
 
 N = 60
-EVERYTHING = [{"$match": {"candidate.drb": {"$gte": 0}}}, {"$project": {"annotations": {"mag": "$candidate.magpsf"}}}]
+EVERYTHING = [{"$match": {"candid": {"$gt": 0}}}, {"$project": {"annotations": {"mag": "$candidate.magpsf"}}}]
 
 
 def test_a_night(kowalski: instances.Instance, skyportal: Any, tmp_path: Path) -> None:
     kowalski.wait_until_well()
     port = kowalski.settings.server.port
     client = Kowalski(username="admin", password="admin", protocol="http", host="127.0.0.1", port=port, timeout=30)
-    body = {"filter_id": 41, "group_id": 1, "catalog": "ZTF_alerts", "permissions": [1], "pipeline": EVERYTHING}
+    body = {"filter_id": 41, "group_id": 1, "catalog": "ZTF_alerts", "permissions": [1, 2, 3], "pipeline": EVERYTHING}
     assert client.api("post", "/api/filters", data=body)["status"] == "success"
 
     night = tmp_path / "night"

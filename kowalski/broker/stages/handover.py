@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from kowalski.archive import names, outbox
 from kowalski.broker.batch import Batch
@@ -12,7 +12,10 @@ NAME = "handover"
 
 
 def hand_over(batch: Batch, context: WorkerContext) -> None:
-    """Write one outbox document per alert that passed at least one filter."""
+    """Write one outbox document per alert that passed at least one filter.
+
+    SkyPortal tells passes of one object and filter apart by their moment, so alerts of one object get different ones.
+    """
     now = datetime.now(UTC)
     skyportal = context.settings.skyportal
     operations = [
@@ -21,11 +24,12 @@ def hand_over(batch: Batch, context: WorkerContext) -> None:
             work.alert,
             work.passes,
             kafka_timestamp=work.packet.timestamp,
-            now=now,
+            now=now + timedelta(milliseconds=rank),
             deliver=skyportal.enabled,
             keep_days=skyportal.keep_days,
         )
-        for work in batch.works
+        for works in batch.objects().values()
+        for rank, work in enumerate(works)
         if work.passes
     ]
     if operations:
