@@ -31,6 +31,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import yaml
@@ -44,6 +45,7 @@ from kowalski.runtime.programs import Program
 
 PATIENCE = 60.0
 """Seconds that a server may take to start or to end before that counts as a failure."""
+PORTS = range(15_000, 32_000)
 SMALL: dict[str, Any] = {"database": {"cache_gb": 0.25}, "kafka": {"heap": "256m", "partitions": 2}}
 """Servers for a few thousand alerts."""
 
@@ -153,12 +155,16 @@ class DaskCluster:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on at the moment."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Find ports that nobody listens on at the moment, below those that systems give to outgoing connections."""
+    found: list[int] = []
+    with ExitStack() as stack:  # all are held until the last is found, so that they differ
+        for port in SystemRandom().sample(PORTS, len(PORTS)):
+            if len(found) == count:
+                break
+            with suppress(OSError):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 def new_settings(run: Path, **sections: Mapping[str, Any]) -> Settings:
