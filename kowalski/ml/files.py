@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from kowalski.config.settings import Settings
 from kowalski.ml.specs import ModelError, Spec
@@ -137,14 +138,12 @@ def cache_folder(settings: Settings) -> Path:
 
 
 def download_target(settings: Settings, spec: Spec) -> Path:
-    """Where fetched weights are put."""
-    folder = settings.path.models
-    ending = next(filter(None, reversed(ENDINGS[spec.declared.format])))
-    published = (spec.declared.url or "").lower()
-    matching = [end for end in ENDINGS[spec.declared.format] if end and published.endswith(end)]
-    return (cache_folder(settings) if _is_read_only(folder) else folder) / (
-        spec.stems[0] + (max(matching, key=len) if matching else ending)
-    )
+    """Where fetched weights are put: in ``path.models`` if that can be written to, with the ending of their ``url``."""
+    endings = [ending for ending in ENDINGS[spec.declared.format] if ending]
+    published = urlsplit(spec.declared.url or "").path.lower()
+    ending = max((ending for ending in endings if published.endswith(ending)), key=len, default=endings[0])
+    models = settings.path.models
+    return (cache_folder(settings) if _is_read_only(models) else models) / (spec.stems[0] + ending)
 
 
 def converted(settings: Settings, spec: Spec, checksum: str) -> Path:
