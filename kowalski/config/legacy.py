@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 MOVED = {
@@ -14,6 +15,7 @@ MOVED = {
     "misc.max_time_ms": "queries.max_time_ms",
     "misc.logging_level": "logging.level",
     "database.max_wired_tiger_cache": "database.cache_gb",
+    "dask.dashboard_address": "dask.dashboard_port",
     "enabled.ztf": "surveys.ZTF.enabled",
 }
 """Where a setting of the existing system lives now."""
@@ -32,13 +34,12 @@ MEANINGLESS = {
     "kafka.processes_per_topic": "one broker process per survey reads all its topics",
     "database.collections": "collection names follow from the survey",
     "database.filters": "a filter's first stages follow from the survey",
-    "dask.dashboard_address": "set dask.dashboard_port",
     "dask_pgir": "one Dask cluster serves all surveys",
     "dask_wntr": "one Dask cluster serves all surveys",
     "dask_turbo": "one Dask cluster serves all surveys",
     "skyportal.username": "the token names the user",
     "misc": "its settings have moved to other sections",
-    "enabled": "only ZTF is taken in by this version",
+    "enabled": "this version takes in ZTF only",
     "path.app": "paths follow from the project's folder",
     "path.docs": "paths follow from the project's folder",
     "path.logs": "logs are kept under path.run",
@@ -58,6 +59,13 @@ MEANINGLESS = {
 """Settings of the existing system without effect here, and why."""
 
 
+LATER_SURVEYS = frozenset({"PGIR", "WNTR", "TURBO"})
+"""Surveys of the existing system that this version does not take in; what is set of them is left out."""
+
+PUBLISHED_KEYS = ("abc0123",)
+"""Token keys that everybody can read in the existing system's defaults; a random one takes their place."""
+
+
 def translate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Turn an operator's settings, of this system or the existing one, into this system's.
 
@@ -66,12 +74,14 @@ def translate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     tuple
         The settings under today's names, and one sentence for each that has lost its meaning.
     """
-    current = _expand_dotted(settings)
+    current = deepcopy(dict(settings))
+    if "kafka" in current:
+        current["kafka"] = _expand_dotted(current["kafka"])
+    warnings: list[str] = []
     for old, new in MOVED.items():
         value = _pop(current, old)
-        if value is not None:
+        if value is not None and (value := _adapt(old, value, warnings)) is not None:
             _put(current, new, value)
-    warnings = []
     for key, reason in MEANINGLESS.items():
         if _pop(current, key) not in (None, {}):
             warnings.append(f"{key} has no effect: {reason}")
@@ -79,14 +89,28 @@ def translate(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return current, warnings
 
 
-def _expand_dotted(value: Any) -> Any:
-    """Nest literal dotted keys: ``{"bootstrap.servers": x}`` becomes ``{"bootstrap": {"servers": x}}``."""
-    if not isinstance(value, Mapping):
-        return value
+def _adapt(old: str, value: Any, warnings: list[str]) -> Any:
+    """Write the value of ``old`` as its new place wants it; None, with a warning, where there is no such thing."""
+    if old == "dask.dashboard_address" and isinstance(value, str):
+        return value.rpartition(":")[2]
+    if old == "misc.logging_level" and isinstance(value, str):
+        return {"critical": "error", "warn": "warning"}.get(value.lower(), value.lower())
+    if old == "server.JWT_SECRET_KEY" and value in PUBLISHED_KEYS:
+        warnings.append(f"{old} has no effect: its value is published, so a random key is used")
+        return None
+    if old == "database.max_wired_tiger_cache" and isinstance(value, str) and value.strip().endswith("%"):
+        warnings.append(f"{old} has no effect: set database.cache_gb, in GB")
+        return None
+    return value
+
+
+def _expand_dotted(kafka: Any) -> Any:
+    """Nest Kafka's literal dotted keys: ``{"bootstrap.servers": x}`` becomes ``{"bootstrap": {"servers": x}}``."""
+    if not isinstance(kafka, dict):
+        return kafka
     expanded: dict[str, Any] = {}
-    for key, below in value.items():
-        head, *rest = str(key).split(".") if str(key).startswith(("bootstrap", "zookeeper", "default")) else [key]
-        content = _expand_dotted(below)
+    for key, content in kafka.items():
+        head, *rest = key.split(".")
         for part in reversed(rest):
             content = {part: content}
         present = expanded.get(head)
@@ -123,21 +147,22 @@ def _put(settings: dict[str, Any], key: str, value: Any) -> None:
 
 def _evaluate_features(ml: Any) -> None:
     """Read feature lists that the existing system writes as the text of a Python tuple."""
-    if not isinstance(ml, dict):
-        return
-    for survey in ml.values():
-        if not isinstance(survey, dict):
-            continue
-        models = survey.get("models")
-        for holder, key in [(survey, "allowed_features")] + [
-            (model, key)
-            for model in (models or {}).values()
-            if isinstance(model, dict)
-            for key in ("feature_names", "order")
-        ]:
-            text = holder.get(key)
-            if isinstance(text, str):
-                try:
-                    holder[key] = list(ast.literal_eval(text))
-                except (ValueError, SyntaxError, TypeError):
-                    continue  # left as it is: the settings' validation names the key
+    for survey in _mappings(ml):
+        _evaluate(survey, "allowed_features")
+        for model in _mappings(survey.get("models")):
+            _evaluate(model, "feature_names")
+            _evaluate(model, "order")
+
+
+def _mappings(holder: Any) -> list[dict[str, Any]]:
+    return [value for value in holder.values() if isinstance(value, dict)] if isinstance(holder, dict) else []
+
+
+def _evaluate(holder: dict[str, Any], key: str) -> None:
+    text = holder.get(key)
+    if isinstance(text, str):
+        try:
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return  # left as it is: the settings' validation names the key
+        holder[key] = list(found) if isinstance(found, tuple) else found

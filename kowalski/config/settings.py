@@ -7,14 +7,30 @@ environment: see `kowalski.config.load`.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+
+def _no_switch(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+Number = BeforeValidator(_no_switch)
+"""Python counts ``true`` as 1, operators don't."""
+Port = Annotated[int, Number, Field(ge=1, le=65535)]
+Positive = Annotated[int, Number, Field(ge=1, le=2**53)]
+Count = Annotated[int, Number, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Number, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Measure = Annotated[float, Number, Field(gt=0, allow_inf_nan=False)]
+Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([kKMGT]i?B)?$")]
+Duration = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?(s|m|h|d|(second|minute|hour|day)s?)$")]
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
+"""Not empty, and on one line."""
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -36,19 +52,19 @@ class Server(Section):
     """The HTTP API."""
 
     name: str = "Kowalski"
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
     port: Port = 4000
     processes: Positive = 2
     timeout: Positive = 600
-    max_requests: Annotated[int, Field(ge=0)] = 100_000
+    max_requests: Count = 100_000
     client_max_size: Positive = 16 * 1024 * 1024
-    admin_username: str = "admin"
-    admin_password: str = "admin"
-    jwt_secret_key: str | None = None
+    admin_username: Text = "admin"
+    admin_password: Annotated[str, Field(min_length=1)] = "admin"
+    jwt_secret_key: Annotated[str, Field(min_length=16)] | None = None
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     jwt_exp_delta_seconds: Positive | None = 30 * 24 * 3600
     login_attempts_per_minute: Positive = 20
-    user_cache_seconds: Annotated[float, Field(ge=0)] = 5.0
+    user_cache_seconds: Annotated[float, Number, Field(ge=0, le=1e9, allow_inf_nan=False)] = 5.0
     contact: Contact = Contact()
 
     @property
@@ -64,6 +80,16 @@ class Paths(Section):
     models: Path = Path("models")
     data: Path = Path("data")
 
+    @field_validator("*", mode="after")
+    @classmethod
+    def _is_a_folder(cls, value: Path) -> Path:
+        if re.search(r"[\x00-\x1f]", str(value)):
+            raise ValueError("must be the name of a folder, on one line")
+        try:
+            return value.expanduser()
+        except RuntimeError as error:
+            raise ValueError("names the home of a user that there is not") from error
+
 
 class Index(Section):
     """One MongoDB index: ``fields`` is a list of ``[field, 1 | -1 | "2dsphere"]``."""
@@ -76,15 +102,15 @@ class Index(Section):
 class CrossMatch(Section):
     """How alerts of a survey are matched with one catalog (a collection of the data database)."""
 
-    cone_search_radius: Annotated[float, Field(gt=0)]
+    cone_search_radius: Measure
     cone_search_unit: Literal["arcsec", "arcmin", "deg", "rad"] = "arcsec"
     filter: dict[str, Any] = {}
     projection: dict[str, Any] = {}
     use_distance: bool = False
     distance_value: str | None = None
     distance_method: Literal["redshift", "z", "mpc", "Mpc"] | None = None
-    cm_at_distance: Annotated[float, Field(gt=0)] | None = None
-    cm_low_distance: Annotated[float, Field(gt=0)] | None = None
+    cm_at_distance: Measure | None = None
+    cm_low_distance: Measure | None = None
 
     @model_validator(mode="after")
     def _distance_is_whole(self) -> CrossMatch:
@@ -97,20 +123,20 @@ class CrossMatch(Section):
 class Database(Section):
     """MongoDB: our own embedded server unless ``uri`` or ``host`` names another one."""
 
-    uri: str | None = None
-    host: str | None = None
+    uri: Annotated[str, Field(pattern=r"^mongodb(\+srv)?://[^\x00-\x20]+$")] | None = None
+    host: Text | None = None
     port: Port = 27017
     srv: bool = False
     replica_set: str | None = "rs0"
     db: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,38}$")] = "kowalski"
-    admin_username: str = "mongoadmin"
+    admin_username: Text = "mongoadmin"
     admin_password: str | None = None
-    username: str = "kowalski_writer"
+    username: Text = "kowalski_writer"
     password: str | None = None
-    query_username: str = "kowalski_reader"
+    query_username: Text = "kowalski_reader"
     query_password: str | None = None
     max_pool_size: Positive = 200
-    cache_gb: Annotated[float, Field(ge=0.25)] = 1.0
+    cache_gb: Annotated[float, Number, Field(ge=0.25, le=10_000)] = 1.0
     build_indexes: bool = True
     indexes: dict[str, list[Index]] = {}
     xmatch: dict[str, dict[str, CrossMatch]] = {}
@@ -129,12 +155,13 @@ class Database(Section):
 class Bootstrap(Section):
     """Where the Kafka cluster answers first; null: the embedded one."""
 
-    servers: str | None = None
+    servers: Text | None = None
 
     @field_validator("servers", mode="before")
     @classmethod
     def _join(cls, value: Any) -> Any:
-        return ",".join(value) if isinstance(value, list) else value
+        is_names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        return ",".join(value) if is_names else value
 
 
 class Kafka(Section):
@@ -143,10 +170,10 @@ class Kafka(Section):
     bootstrap: Bootstrap = Bootstrap()
     port: Port = 9092
     controller_port: Port = 9093
-    heap: Annotated[str, Field(pattern=r"^[0-9]+[mMgG]$")] = "512m"
+    heap: Annotated[str, Field(pattern=r"^[1-9][0-9]*[mMgG]$")] = "512m"
     retention_hours: Positive = 168
     partitions: Positive = 4
-    group: str = "kowalski"
+    group: Text = "kowalski"
     discover_seconds: Seconds = 5.0
     client: dict[str, str | int | float | bool] = {}
 
@@ -164,15 +191,15 @@ class Kafka(Section):
 class Dask(Section):
     """The Dask cluster that does the work; ``scheduler_address`` names one that runs elsewhere."""
 
-    scheduler_address: str | None = None
-    host: str = "127.0.0.1"
+    scheduler_address: Text | None = None
+    host: Text = "127.0.0.1"
     scheduler_port: Port = 8786
     dashboard_port: Port | None = 8787
     n_workers: Positive | None = None
     threads_per_worker: Positive = 1
-    memory_limit: str = "2GB"
-    lifetime: str | None = None
-    lifetime_stagger: str | None = None
+    memory_limit: Size = "2GB"
+    lifetime: Duration | None = None
+    lifetime_stagger: Duration | None = None
     lifetime_restart: bool = True
 
     @property
@@ -208,7 +235,20 @@ class SurveySwitch(Section):
 
     enabled: bool = True
     topics: str | None = None
-    scheduler_address: str | None = None
+    scheduler_address: Text | None = None
+
+    @field_validator("topics")
+    @classmethod
+    def _finds_the_night(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            pattern = re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from error
+        if "date" not in pattern.groupindex:
+            raise ValueError("needs a group (?P<date>[0-9]{8}) for the night")
+        return value
 
 
 class Model(Section):
@@ -265,7 +305,7 @@ class SkyPortal(Section):
 
     enabled: bool = False
     protocol: Literal["http", "https"] = "http"
-    host: str = "localhost"
+    host: Text = "localhost"
     port: Port = 5000
     token: str | None = None
     timeout_seconds: Seconds = 15.0
@@ -293,7 +333,7 @@ class Logging(Section):
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     max_bytes: Positive = 30_000_000
-    backups: Annotated[int, Field(ge=0)] = 5
+    backups: Count = 5
 
 
 class Settings(Section):
