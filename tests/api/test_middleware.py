@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from kowalski.config import Settings
 
 GREETING = {"status": "success", "message": "greetings from Kowalski!"}
@@ -15,9 +13,8 @@ async def test_a_greeting(user: Any) -> None:
     assert await user("GET", "/") == (200, GREETING)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "message"),
-    [
+async def test_errors_without_a_token(nobody: Any) -> None:
+    for method, path, status, message in [
         ("GET", "/", 401, "Unauthorized"),
         ("POST", "/api/queries", 401, "Unauthorized"),
         ("GET", "/api/filters/1", 401, "Unauthorized"),
@@ -25,15 +22,12 @@ async def test_a_greeting(user: Any) -> None:
         ("GET", "/api/filters/one", 404, "Not Found"),
         ("DELETE", "/api/queries", 405, "Method Not Allowed"),
         ("PUT", "/", 405, "Method Not Allowed"),
-    ],
-)
-async def test_errors_without_a_token(nobody: Any, method: str, path: str, status: int, message: str) -> None:
-    assert await nobody(method, path) == (status, {"status": "error", "message": message})
+    ]:
+        assert await nobody(method, path) == (status, {"status": "error", "message": message}), (method, path)
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
+async def test_a_user_is_no_administrator(user: Any) -> None:
+    for method, path in [
         ("POST", "/api/users"),
         ("PUT", "/api/users/vera"),
         ("DELETE", "/api/users/vera"),
@@ -41,10 +35,8 @@ async def test_errors_without_a_token(nobody: Any, method: str, path: str, statu
         ("POST", "/api/filters"),
         ("PATCH", "/api/filters"),
         ("DELETE", "/api/filters/1"),
-    ],
-)
-async def test_a_user_is_no_administrator(user: Any, method: str, path: str) -> None:
-    assert await user(method, path) == (403, {"status": "error", "message": "Forbidden"})
+    ]:
+        assert await user(method, path) == (403, {"status": "error", "message": "Forbidden"}), (method, path)
 
 
 async def test_a_wrong_method_is_told_the_right_one(nobody: Any) -> None:
@@ -54,28 +46,23 @@ async def test_a_wrong_method_is_told_the_right_one(nobody: Any) -> None:
         assert answer.status == 405
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"3", b"\xff", b'{"query_type": ' + b"[" * 5000, b'{"query_type": {"$": 1}}']
-)
-async def test_a_body_that_is_no_request_is_a_400(admin: Any, body: bytes) -> None:
-    for path in ("/api/queries", "/api/filters", "/api/users", "/api/auth"):
-        status, answer = await admin("POST", path, data=body)
-        assert (status, answer["status"]) == (400, "error"), path
-        assert answer["message"].startswith("ValidationError: ")
+async def test_a_body_that_is_no_request_is_a_400(admin: Any) -> None:
+    for body in (b"", b"{", b"[]", b"3", b"\xff", b'{"query_type": ' + b"[" * 5000, b'{"query_type": {"$": 1}}'):
+        for path in ("/api/queries", "/api/filters", "/api/users", "/api/auth"):
+            status, answer = await admin("POST", path, data=body)
+            assert (status, answer["status"]) == (400, "error"), (path, body)
+            assert answer["message"].startswith("ValidationError: ")
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
+async def test_what_mongodb_cannot_take_is_a_400(admin: Any) -> None:
+    for wrong in (
         {"username": "\ud800", "password": "x"},
         {"username": "x", "password": "\ud800"},
         {"username": "x", "password": "y", "permissions": {"ZTF": [2**64 - 1]}},
         {"username": "x", "password": "y", "permissions": {"a\0b": 1}},
-    ],
-)
-async def test_what_mongodb_cannot_take_is_a_400(admin: Any, wrong: dict[str, Any]) -> None:
-    status, answer = await admin("POST", "/api/users", wrong)
-    assert (status, answer["status"]) == (400, "error")
+    ):
+        status, answer = await admin("POST", "/api/users", wrong)
+        assert (status, answer["status"]) == (400, "error"), wrong
 
 
 async def test_a_large_body_is_refused_without_asking_to_repeat_it(archive: Settings, admin: Any) -> None:
