@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import os
 import tempfile
 import traceback
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import typer
 
+from kowalski.cli import deadletters, develop, down, logs, models, restart, run, simulate, status, stream, test, up
 from kowalski.cli.console import complain
 from kowalski.config import ConfigError
 
@@ -23,20 +22,7 @@ First steps: `./kowalski.py up` installs and starts everything; `./kowalski.py s
 Every command also takes `--config FILE` (as does the variable KOWALSKI_CONFIG): settings on top of
 config.defaults.yaml, instead of config.yaml.
 """
-COMMANDS = (
-    "up",
-    "down",
-    "status",
-    "logs",
-    "restart",
-    "run",
-    "stream",
-    "simulate",
-    "deadletters",
-    "models",
-    "test",
-    "develop",
-)
+COMMANDS = (up, down, status, logs, restart, run, stream, simulate, deadletters, models, test, develop)
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
 
@@ -44,9 +30,8 @@ FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
 def build() -> typer.Typer:
     """Put the commands together; each is a module of this package with a function ``register``."""
     app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    for name in COMMANDS:
-        if importlib.util.find_spec(f"kowalski.cli.{name}"):
-            importlib.import_module(f"kowalski.cli.{name}").register(app)
+    for module in COMMANDS:
+        module.register(app)
     return app
 
 
