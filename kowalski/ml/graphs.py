@@ -1,7 +1,8 @@
 """ONNX graphs of single models: what each takes and gives, told by the shapes of its inputs.
 
-Models name and order their inputs as their authors liked. An input of four axes is the triplet, one of two (or three,
-the last of length 1) the features; only where shapes do not tell does the declared ``order`` decide.
+Models name and order their inputs as their authors liked, and a converted model not always as its authors did. So the
+shapes tell which is which: an input of four axes is the triplet, one of two (or three, the last of length 1) the
+features. The declared ``order`` is not needed for that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from kowalski.ml.specs import ModelError, Spec
 __all__ = ["Graph", "read"]
 
 Shape = tuple[int | None, ...]
+"""Lengths of axes, None where any length goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,34 +87,33 @@ def _shape(value: onnx.ValueInfoProto) -> Shape:
 
 def _roles(spec: Spec, inputs: dict[str, Shape]) -> tuple[str | None, str | None]:
     """Tell which input is the triplet and which are the features."""
-    wanted = [role for role in spec.declared.order if (spec.declared.triplet if role == "triplet" else spec.features)]
-    if len(inputs) != len(wanted):
-        raise ModelError(f"it takes {len(inputs)} inputs ({', '.join(inputs)}), declared are {' and '.join(wanted)}")
-    names = list(inputs)
-    if len(names) == 2:
-        images = [name for name in names if len(inputs[name]) == 4]
-        if len(images) == 1:
-            scalars = next(name for name in names if name not in images)
-            return images[0], scalars
-    by_role = dict(zip(wanted, names, strict=True))
-    return by_role.get("triplet"), by_role.get("features")
+    wanted = (["triplet"] if spec.declared.triplet else []) + (["features"] if spec.features else [])
+    images = [name for name, shape in inputs.items() if len(shape) == 4]
+    numbers = [name for name, shape in inputs.items() if len(shape) != 4]
+    if len(images) != wanted.count("triplet") or len(numbers) != wanted.count("features"):
+        found = ", ".join(f"{name} {_text(shape)}" for name, shape in inputs.items())
+        raise ModelError(f"it takes {found or 'no inputs'}; declared are {' and '.join(wanted)}")
+    return next(iter(images), None), next(iter(numbers), None)
 
 
 def _check(spec: Spec, inputs: dict[str, Shape], triplet: str | None, features: str | None) -> None:
     """Compare the shapes of the inputs with what they will be fed."""
-    if triplet is not None and not _fits(inputs[triplet][1:], (63, 63, 3)):
+    if triplet is not None and not _fits(inputs[triplet], (63, 63, 3)):
         raise ModelError(f"its triplet has the shape {_text(inputs[triplet])}, not (n, 63, 63, 3)")
     if features is not None:
         count = len(spec.features)
-        if not any(_fits(inputs[features][1:], shape) for shape in ((count,), (count, 1))):
+        if not any(_fits(inputs[features], per_alert) for per_alert in ((count,), (count, 1))):
             raise ModelError(f"its features have the shape {_text(inputs[features])}, {count} names are declared")
     fixed = {shape[0] for shape in inputs.values()} - {None, 1}
     if fixed:
         raise ModelError(f"it takes {fixed.pop()} alerts at a time; export it for any number")
 
 
-def _fits(shape: Shape, wanted: tuple[int, ...]) -> bool:
-    return len(shape) == len(wanted) and all(axis in (None, size) for axis, size in zip(shape, wanted, strict=True))
+def _fits(shape: Shape, per_alert: tuple[int, ...]) -> bool:
+    """Whether an input of that shape takes ``per_alert`` numbers of each alert."""
+    if len(shape) != 1 + len(per_alert):
+        return False
+    return all(length in (None, size) for length, size in zip(shape[1:], per_alert, strict=True))
 
 
 def _text(shape: Shape) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kowalski.ml.sessions import Floats
+__all__ = ["Floats", "features", "triplets"]
 
-__all__ = ["features", "triplets"]
+Floats = NDArray[np.float32]
 
 SEED = 20181129
 

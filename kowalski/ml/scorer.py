@@ -12,7 +12,8 @@ import numpy as np
 from kowalski.config.settings import Settings
 from kowalski.ml import files, graphs, specs
 from kowalski.ml.merge import FeatureKey, feature_key
-from kowalski.ml.sessions import Floats, Session, open_all
+from kowalski.ml.samples import Floats
+from kowalski.ml.sessions import Session, open_all
 from kowalski.ml.specs import ModelError, Spec
 from kowalski.science.triplets import Mask, Triplets
 from kowalski.surveys import SURVEYS

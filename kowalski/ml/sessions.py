@@ -22,22 +22,23 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
+from kowalski.ml import samples
 from kowalski.ml.graphs import Graph
 from kowalski.ml.merge import OUTPUT, TRIPLET, FeatureKey, Merged, merge, mergeable
+from kowalski.ml.samples import Floats
 from kowalski.ml.specs import ModelError
 
-__all__ = ["Floats", "Session", "open_all"]
+__all__ = ["Session", "open_all"]
 
 log = logging.getLogger("kowalski.ml")
 
-Floats = NDArray[np.float32]
 Device = Literal["cpu", "cuda"]
 
 SUB_BATCH = {"cpu": 8, "cuda": 128}
 """Alerts per run: on a CPU more would leave the cache, on a GPU fewer would leave it idle."""
 TOLERANCE = 1e-6
 """Largest difference between scores of the merged graph and of each model on its own."""
-PROBES = 2
+PROBES = 4
 
 RUNTIME_ERRORS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NotImplemented, RuntimeException)
 
@@ -136,9 +137,9 @@ def _together(graphs: Sequence[Graph], alone: list[Session], device: Device) -> 
     except (ModelError, ValueError) as error:
         log.warning("models are scored one by one, their merged graph can't be run: %s", error)
         return alone
-    difference = np.abs(_probe(merged) - np.hstack([_probe(session) for session in alone]))
-    if not np.nan_to_num(difference).max() <= TOLERANCE:
-        log.warning("models are scored one by one, their merged graph differs by %.1e", difference.max())
+    singly = np.hstack([_probe(session) for session in alone])
+    if not np.allclose(_probe(merged), singly, rtol=0.0, atol=TOLERANCE, equal_nan=True):
+        log.warning("models are scored one by one, their merged graph gives other scores")
         return alone
     return [merged]
 
@@ -153,9 +154,8 @@ def _tried(session: Session) -> Session:
 
 
 def _probe(session: Session) -> Floats:
-    ramp = np.linspace(0.0, 1.0, PROBES * 63 * 63 * 3, dtype=np.float32).reshape(PROBES, 63, 63, 3) / 63.0
-    features = {key: np.ones((PROBES, len(key[0])), np.float32) for key in session.features}
-    return session.run(ramp, features, np.arange(PROBES))
+    features = {key: samples.features(PROBES, len(key[0])) for key in session.features}
+    return session.run(samples.triplets(PROBES), features, np.arange(PROBES))
 
 
 def _available(device: Device) -> Device:
