@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -81,8 +82,15 @@ def _summary(contexts: Mapping[str, WorkerContext]) -> dict[str, Any]:
 
 
 async def dask_setup(worker: Worker) -> None:
-    """Prepare a worker before it takes its first batch; Dask calls it when the module is preloaded."""
-    await worker.plugin_add(plugin=Workbench(config.load().settings), name=PLUGIN)
+    """Prepare a worker before it takes its first batch; Dask calls it when the module is preloaded.
+
+    Dask would log an error and go on with a worker that can't work; so the process ends, and is started again.
+    """
+    try:
+        await worker.plugin_add(plugin=Workbench(config.load().settings), name=PLUGIN)
+    except Exception:
+        log.exception("the worker can't be prepared")
+        os._exit(1)
 
 
 def process_ticket(ticket: Ticket) -> BatchReport:
