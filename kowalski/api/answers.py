@@ -74,7 +74,7 @@ async def _stream_rest(request: web.Request, start: bytes, pieces: AsyncGenerato
         async for piece in pieces:
             await response.write(piece)
         await response.write(b"}")
-    except ConnectionResetError:
+    except ConnectionError:
         log.info("a client has left during an answer to %s", request.path)
     except (ApiError, PyMongoError, BSONError) as error:
         log.warning("an answer to %s broke off: %s", request.path, error)

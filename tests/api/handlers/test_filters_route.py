@@ -1,0 +1,146 @@
+"""Filters over HTTP: what is checked, in which order, with which words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+from kowalski.archive.client import data_database
+from kowalski.config import Settings
+
+CUT = [{"$match": {"candidate.drb": {"$gt": 0.9999}, "cross_matches.CLU.0": {"$exists": False}}}]
+FILTER = {"group_id": 7, "filter_id": 1, "catalog": "ZTF_alerts", "permissions": [1], "pipeline": CUT}
+FOLLOWUP = {"active": True, "allocation_id": 1, "priority_order": "desc", "payload": {"type": "IFU"}, "pipeline": CUT}
+
+
+async def saved(admin: Any, **fields: Any) -> dict[str, Any]:
+    status, answer = await admin("POST", "/api/filters", {**FILTER, **fields})
+    assert status == 200, answer
+    return dict(answer["data"])
+
+
+async def changed(admin: Any, **fields: Any) -> dict[str, Any]:
+    status, answer = await admin("PATCH", "/api/filters", {"filter_id": 1, **fields})
+    assert (status, answer["message"]) == (200, "Updated filter id 1"), answer
+    return dict(answer["data"])
+
+
+async def test_a_new_version_is_the_active_one_and_keeps_what_is_not_named(admin: Any) -> None:
+    first = await saved(admin, autosave=True)
+    assert len(first["fid"]) == 6
+    assert json.loads(first["pipeline"]) == CUT
+    second = await saved(admin)
+    assert second["fid"] != first["fid"]
+    _, answer = await admin("GET", "/api/filters/1")
+    stored = answer["data"]
+    assert (stored["active_fid"], stored["active"], stored["autosave"]) == (second["fid"], True, True)
+    assert [version["fid"] for version in stored["fv"]] == [first["fid"], second["fid"]]
+    await saved(admin, autosave=False)
+    assert (await admin("GET", "/api/filters/1"))[1]["data"]["autosave"] is False
+
+
+async def test_versions_posted_at_once_are_all_kept(admin: Any) -> None:
+    versions = await asyncio.gather(*(saved(admin) for _ in range(8)))
+    _, answer = await admin("GET", "/api/filters/1")
+    assert {version["fid"] for version in answer["data"]["fv"]} == {version["fid"] for version in versions}
+
+
+async def test_a_pipeline_may_be_text(admin: Any) -> None:
+    text = '[{"$match": {"candidate.jd": {"$gt": 1}, "objectId": {"$regex": "^ZTF", "$options": "i"}}}]'
+    assert (await saved(admin, pipeline=text))["pipeline"] == text
+
+
+async def test_blocks_are_stored_as_sent_with_pipelines_as_text(admin: Any) -> None:
+    await saved(admin)
+    assert (await changed(admin, autosave=True))["autosave"] is True
+    block = {"active": True, "comment": "good", "pipeline": json.dumps(CUT), "ignore_group_ids": [1, 2]}
+    assert (await changed(admin, autosave=block))["autosave"] == block
+    expected = {**FOLLOWUP, "pipeline": json.dumps(CUT)}
+    assert (await changed(admin, auto_followup=FOLLOWUP))["auto_followup"] == expected
+    # Switching off and on must not lose the rest.
+    assert (await changed(admin, autosave={"active": False}))["autosave"] == {**block, "active": False}
+
+
+async def test_priority_orders_of_an_allocation_agree(admin: Any) -> None:
+    await saved(admin, autosave=True, auto_followup=FOLLOWUP)
+    other = {**FOLLOWUP, "priority_order": "asc"}
+    for filter_id in (1, 2):
+        status, answer = await admin(
+            "POST", "/api/filters", {**FILTER, "filter_id": filter_id, "autosave": True, "auto_followup": other}
+        )
+        assert status == 400
+        assert (
+            "filters with the same allocation have priority_order set to a different value, which is unexpected"
+            in answer["message"]
+        )
+    assert (await changed(admin, auto_followup=other))["auto_followup"]["priority_order"] == "asc"
+
+
+async def test_refused(admin: Any) -> None:
+    await saved(admin)
+    bad_stage = [{"$matc": {}}]
+    for body, message in (
+        ({"pipeline": []}, "pipeline must contain at least one stage"),
+        ({"pipeline": [{"$lookup": {"from": "ZTF_alerts_aux"}}]}, "pipeline uses forbidden stages"),
+        ({"pipeline": [{"$facet": {"a": [{"$unionWith": "b"}]}}]}, "pipeline uses forbidden stages"),
+        ({"pipeline": bad_stage}, "$matc"),
+        ({"pipeline": [{"$match": {"$expr": {"$nonsense": 1}}}]}, "nonsense"),
+        ({"pipeline": [{"$match": {"candid": 2**64 - 1}}]}, "pipeline is invalid"),
+        ({"pipeline": [{"$match": {"a": {"$numberDecimal": "x"}}}]}, "not valid JSON"),
+        ({"pipeline": "[{"}, "not valid JSON"),
+        ({"catalog": "Gaia_EDR3"}, "filters run on"),
+        ({"permissions": None}, "permissions"),
+        ({"filter_id": 0}, "filter_id"),
+        ({"filter_id": 2**64 - 1}, "ValidationError"),
+        ({"auto_followup": FOLLOWUP}, "Cannot setup auto_followup without autosave enabled"),
+        ({"autosave": {"active": False}, "auto_followup": FOLLOWUP}, "without autosave enabled"),
+        ({"autosave": {"active": True, "nonsense": 1}}, "Cannot test autosave pipeline: invalid keys"),
+        ({"autosave": {"active": True, "pipeline": bad_stage}}, "$matc"),
+        ({"autosave": {"active": True, "pipeline": [{"$out": "x"}]}}, "forbidden stages"),
+        ({"autosave": True, "auto_followup": {"active": True, "comment": "x"}}, "pipeline"),
+        ({"autosave": True, "auto_followup": {**FOLLOWUP, "priority_order": "up"}}, "priority_order"),
+    ):
+        status, answer = await admin("POST", "/api/filters", {**FILTER, **body})
+        assert (status, answer["status"]) == (400, "error"), body
+        assert message in answer["message"], body
+    for body, message in (
+        ({"active_fid": "nobody"}, "filter version fid not in filter"),
+        ({"autosave": {"nonsense": 1}}, "Cannot update filter id 1: autosave contains invalid keys"),
+        ({"auto_followup": 3}, "auto_followup"),
+        ({}, "nothing to change"),
+    ):
+        status, answer = await admin("PATCH", "/api/filters", {"filter_id": 1, **body})
+        assert (status, answer["status"]) == (400, "error"), body
+        assert message in answer["message"], body
+    _, answer = await admin("GET", "/api/filters/1")
+    assert len(answer["data"]["fv"]) == 1
+    assert (await admin("POST", "/api/filters", {**FILTER, "group_id": 8}))[0] == 409
+
+
+async def test_a_filter_that_is_not_there(admin: Any) -> None:
+    expected = (400, {"status": "error", "message": "Filter id 1 not found"})
+    assert await admin("GET", "/api/filters/1") == expected
+    assert await admin("PATCH", "/api/filters", {"filter_id": 1, "active": False}) == expected
+    assert await admin("DELETE", "/api/filters/1") == expected
+
+
+async def test_without_alerts_a_filter_is_accepted_with_a_warning(
+    archive: Settings, mongo: MongoClient[dict[str, Any]], admin: Any
+) -> None:
+    data_database(mongo, archive)["ZTF_alerts"].delete_many({})
+    status, answer = await admin("POST", "/api/filters", FILTER)
+    assert status == 200
+    assert answer["message"].startswith("WARNING: ")
+    assert answer["message"].endswith(f"\nsaved new filter version: {answer['data']['fid']}")
+
+
+@pytest.mark.parametrize("extra", [{"fv": [], "id": 3, "active_fid": "abcdef", "suspended": {"at": 1}}])
+async def test_nothing_else_can_be_set(admin: Any, extra: dict[str, Any]) -> None:
+    version = await saved(admin, **extra)
+    _, answer = await admin("GET", "/api/filters/1")
+    assert answer["data"]["active_fid"] == version["fid"]
+    assert not {"id", "suspended"} & answer["data"].keys()
