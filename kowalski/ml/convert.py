@@ -107,6 +107,8 @@ def _load_saved_model(folder: Path) -> tuple[Function, list[Any]]:
         signature = model.signatures["serving_default"]
     except (OSError, ValueError, KeyError, AttributeError, tf.errors.OpError) as error:
         raise ModelError(f"TensorFlow can't load the SavedModel: {_one_line(error)}") from error
+    if len(signature.structured_outputs) != 1:
+        raise ModelError(f"it gives {len(signature.structured_outputs)} outputs, one is needed")
     inputs = [
         tf.TensorSpec(spec.shape, spec.dtype, name=name)
         for name, spec in signature.structured_input_signature[1].items()
@@ -115,8 +117,6 @@ def _load_saved_model(folder: Path) -> tuple[Function, list[Any]]:
     def call(*tensors: Any) -> Any:
         # Inputs are fed by name: a signature's order is not that in which they were declared.
         results = signature(**{spec.name: tensor for spec, tensor in zip(inputs, tensors, strict=True)})
-        if len(results) != 1:
-            raise ModelError(f"it gives {len(results)} outputs, one is needed")
         return next(iter(results.values()))
 
     call.keep = model  # type: ignore[attr-defined]  # the variables live only as long as the loaded object
