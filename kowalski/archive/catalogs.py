@@ -110,6 +110,8 @@ class Catalog:
 def _excludes(projection: Document) -> bool:
     """Whether a projection names what is left out; all that it names counts, ``_id`` only if it is alone."""
     named = [value for name, value in projection.items() if name != "_id"] or list(projection.values())
+    if any(name.startswith("$") for name in projection):  # an expression, the value of a field that is shown
+        return False
     return all(_excludes(value) if isinstance(value, dict) else value in (0, False) for value in named)
 
 
