@@ -135,6 +135,16 @@ async def test_alerts_of_an_object_go_in_order_of_time(settings: Settings, archi
     assert each_once(fake)
 
 
+async def test_alerts_of_an_object_that_pass_at_the_same_moment(settings: Settings, archive: Any, fake: Any) -> None:
+    now = datetime.now(UTC)
+    for candid in (1, 2, 3):
+        packet = archive.packet(candid, jd=2459000.5 + candid)
+        archive.store(packet)
+        archive.hand_over(packet, now=now)
+    await deliver_all(settings, archive)
+    assert [each["passing_alert_id"] for each in fake.memory.candidates] == [1, 2, 3]
+
+
 async def test_a_later_pass_of_the_same_alert(settings: Settings, archive: Any, fake: Any) -> None:
     packet = archive.packet(1)
     archive.both(packet)

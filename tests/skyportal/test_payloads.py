@@ -29,13 +29,13 @@ def test_candidate() -> None:
     body = sent(candidate())
     assert shapes.Candidate.model_validate(body)
     assert body["passing_alert_id"] == 1127561445515015011
-    assert body["passed_at"] == "2026-03-01T04:05:06.789"
+    assert body["passed_at"] == "2026-03-01T04:05:06.789000"
     assert body["origin"] == "Kowalski"
 
 
 @pytest.mark.parametrize("moment", [datetime(2026, 3, 1, 4, 5, 6), datetime(2026, 3, 1, 4, 5, 6, tzinfo=UTC)])
 def test_a_moment_is_always_written_alike(moment: datetime) -> None:
-    assert sent(candidate(passed_at=moment))["passed_at"] == "2026-03-01T04:05:06.000"
+    assert sent(candidate(passed_at=moment))["passed_at"] == "2026-03-01T04:05:06.000000"
 
 
 def test_a_candidate_without_score_or_filter() -> None:
