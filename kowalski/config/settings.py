@@ -80,6 +80,13 @@ class Paths(Section):
     models: Path = Path("models")
     data: Path = Path("data")
 
+    @field_validator("run", mode="after")
+    @classmethod
+    def _suits_the_supervisor(cls, value: Path) -> Path:
+        if re.search("[%;#]", str(value)):
+            raise ValueError("must not hold %, ; or #, which the supervisor's configuration can't hold")
+        return value
+
     @field_validator("*", mode="after")
     @classmethod
     def _is_a_folder(cls, value: Path) -> Path:

@@ -135,6 +135,7 @@ WRONG = [
     ("ml: {ZTF: {models: {a: {version: '1', sha256: abc}}}}", ("ml.ZTF.models.a.sha256", "'abc'")),
     ("path: {run: ~nobody-of-this-name/run}", ("path.run", "home")),
     ('path: {run: "a\\nb"}', ("path.run", "one line")),
+    ("path: {run: '50%'}", ("path.run", "'50%'", "must not hold")),
     ("server: [", ("not valid YAML",)),
     ("- server", ("sections", "list")),
     ("just text", ("sections", "str")),
