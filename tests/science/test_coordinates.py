@@ -94,7 +94,9 @@ def test_nine_cells_hold_every_neighbour(order: int, radius: float, region: str)
         dec = np.degrees(np.arcsin(2 / 3)) * rng.choice([1, -1], n) + rng.normal(0, 1e-3, n)
     elif region == "seam":
         ra, dec = (rng.choice([0, 90, 180, 270], n) + rng.normal(0, 0.01, n)) % 360, rng.uniform(42, 90, n)
-    edge = SkyCoord(ra, dec, unit="deg").directional_offset_by(rng.uniform(0, 360, n) * u.deg, radius * 0.999999 * u.arcsec)
+    edge = SkyCoord(ra, dec, unit="deg").directional_offset_by(
+        rng.uniform(0, 360, n) * u.deg, radius * 0.999999 * u.arcsec
+    )
     around = coordinates.healpix_neighbourhood(ra, dec, order)
     cells = coordinates.healpix_cells(edge.ra.deg, edge.dec.deg, order)
     assert (around == cells[:, None]).any(axis=1).all()
