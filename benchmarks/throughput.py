@@ -218,10 +218,8 @@ def measure(benchmark: Benchmark, options: argparse.Namespace) -> None:
     if options.rate:
         seconds = benchmark.paced("ztf_20230102_programid1", options.n, options.rate)
         cuts = statistics.quantiles(seconds, n=100)
-        p50, p95, p99 = cuts[49], cuts[94], cuts[98]
-        print(
-            f"{options.rate:g} alerts/s: latency p50 {p50:.2f} s, p95 {p95:.2f} s, p99 {p99:.2f} s ({len(seconds)} passes)"
-        )
+        told = ", ".join(f"{name} {cuts[index]:.2f} s" for name, index in (("p50", 49), ("p95", 94), ("p99", 98)))
+        print(f"{options.rate:g} alerts/s: latency {told} ({len(seconds)} alerts that passed)")
         return
     drains = [benchmark.drain(f"ztf_202302{day:02d}_programid1", options.n) for day in range(1, options.rounds + 1)]
     peaks = accounting.usage(benchmark.processes)

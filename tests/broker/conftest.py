@@ -109,7 +109,7 @@ def packet() -> Factory:
 
 @pytest.fixture
 def make() -> Any:
-    """The row makers, as ``make.detection`` and ``make.forced``; ``make.encode`` and ``make.record`` for odd packets."""
+    """The row makers, as ``make.detection`` and so on."""
 
     class Makers:
         pass

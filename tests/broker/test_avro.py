@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 from pathlib import Path
@@ -76,10 +77,8 @@ def test_damage_never_ends_in_another_error(noise: bytes, found: list[dict[str, 
     at = data.draw(st.integers(0, len(whole)))
     whole[at : at + len(noise)] = noise
     for value in (bytes(whole), noise, b"Obj\x01" + noise):
-        try:
-            Decoder().records(value)
-        except PacketError as error:
-            assert str(error)
+        with contextlib.suppress(PacketError):
+            assert Decoder().records(value)
 
 
 def test_a_block_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

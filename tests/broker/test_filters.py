@@ -20,7 +20,8 @@ AddFilter = Callable[..., None]
 CANDIDS = list(range(1, 13))
 
 SLOW: dict[str, Any] = {"$match": {"$expr": {"$gt": [{"$reduce": {
-    "input": {"$range": [0, 1_000_000]}, "initialValue": 0, "in": {"$add": ["$$value", "$candid"]}}}, -1]}}}  # fmt: skip
+    "input": {"$range": [0, 1_000_000]},
+    "initialValue": 0, "in": {"$add": ["$$value", "$candid"]}}}, -1]}}}  # fmt: skip
 
 
 @pytest.fixture

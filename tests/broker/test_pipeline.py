@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Sequence
@@ -143,7 +144,7 @@ def test_histories_do_not_depend_on_order_or_batches(
     clear(context)
     ordered = [packets[i] for i in order]
     edges = [0, *sorted(cuts), 6]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in itertools.pairwise(edges):
         process(ordered[begin:end], context)
     assert state(context) == expected
 

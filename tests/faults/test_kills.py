@@ -37,7 +37,7 @@ def client(kowalski: instances.Instance) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def prepared(kowalski: instances.Instance, client: Any) -> None:
-    """One filter that passes a tenth of the alerts, and one catalog that matches every alert of the sky's northern cap."""
+    """One filter that passes a tenth of the alerts, and an empty catalog that every object is matched with."""
     import httpx
 
     kowalski.wait_until_well()
