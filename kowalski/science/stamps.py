@@ -73,9 +73,11 @@ def read(data: bytes) -> Image:
     size = layout.rows * layout.columns
     if len(content) < layout.offset + size * layout.dtype.itemsize:
         raise StampError(f"its image of {layout.rows} x {layout.columns} pixels is cut off after {len(content)} bytes")
-    pixels = np.frombuffer(content, layout.dtype, size, layout.offset)
-    with np.errstate(over="ignore"):
-        return pixels.astype(np.float32).reshape(layout.rows, layout.columns)
+    pixels = np.frombuffer(content, layout.dtype, size, layout.offset).reshape(layout.rows, layout.columns)
+    if layout.dtype.itemsize == 4:
+        return pixels.astype(np.float32)
+    with np.errstate(over="ignore"):  # only wider numbers can be too large
+        return pixels.astype(np.float32)
 
 
 def gunzip(data: bytes, limit: int = MAX_BYTES) -> bytes:
