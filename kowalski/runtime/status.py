@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -111,9 +112,12 @@ def gather(settings: Settings) -> Status:
 
 
 def gather_services(settings: Settings) -> list[ServiceStatus]:
-    """Ask every service whether it does its work."""
+    """Ask every service whether it does its work, all at once: those that are away take their time to say nothing."""
     processes = Supervisor(settings).processes()
-    return [line for service in services(settings) for line in _lines(service, settings, processes)]
+    known = services(settings)
+    with ThreadPoolExecutor(len(known)) as pool:
+        answers = pool.map(lambda service: _lines(service, settings, processes), known)
+        return [line for lines in answers for line in lines]
 
 
 def _lines(service: Service, settings: Settings, processes: list[Process]) -> list[ServiceStatus]:
