@@ -51,7 +51,7 @@ def main(arguments):  # type: (list[str]) -> int
     """Install what the command needs, then run it."""
     command = command_of(arguments)
     asks_for_help = command is None or "--help" in arguments
-    if not os.path.exists(stamp_file("core")):
+    if not os.path.exists(PYTHON) or not os.path.exists(stamp_file("core")):
         if asks_for_help:
             print(HELP, end="")
             return 0
@@ -172,7 +172,9 @@ def digest(group):  # type: (str) -> str
 
 
 def is_installed(group):  # type: (str) -> bool
-    """Whether ``group`` is installed as its list is now."""
+    """Whether ``group`` is installed as its list is now, for a Python that is still there."""
+    if not os.path.exists(PYTHON):
+        return False
     try:
         with open(stamp_file(group)) as file:
             return file.read() == digest(group)
