@@ -296,6 +296,7 @@ def explain(said):  # type: (str) -> str | None
             r"|Connection (?:refused|reset|broken)|Network is unreachable|Name or service not known",
             "there is no connection",
         ),
+        (r"\(from versions: none\)", "it can't be reached, or has no such package"),
         (r"ensurepip is not available", "the module venv is not whole; on Debian and Ubuntu: apt install python3-venv"),
     )
     for pattern, cause in causes:
