@@ -31,6 +31,11 @@ MARGIN = 1.0 + 1e-6
 POSITION, CELL = "_position", "_cell"
 
 
+def radius_arcsec(declared: CrossMatch) -> float:
+    """Radius of a declared cone, arcsec."""
+    return declared.cone_search_radius * ARCSEC[declared.cone_search_unit]
+
+
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """One catalog and how alerts are matched with it.
@@ -51,7 +56,7 @@ class Catalog:
     @property
     def radius(self) -> float:
         """Radius of the cone, arcsec."""
-        return self.declared.cone_search_radius * ARCSEC[self.declared.cone_search_unit]
+        return radius_arcsec(self.declared)
 
     def match(self, ra: Floats, dec: Floats) -> Matches:
         """Find the sources near each position."""

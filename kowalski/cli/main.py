@@ -10,7 +10,21 @@ from pathlib import Path
 
 import typer
 
-from kowalski.cli import deadletters, develop, down, logs, models, restart, run, simulate, status, stream, test, up
+from kowalski.cli import (
+    catalogs,
+    deadletters,
+    develop,
+    down,
+    logs,
+    models,
+    restart,
+    run,
+    simulate,
+    status,
+    stream,
+    test,
+    up,
+)
 from kowalski.cli.console import complain
 from kowalski.config import ConfigError
 
@@ -22,7 +36,7 @@ First steps: `./kowalski.py up` installs and starts everything; `./kowalski.py s
 Every command also takes `--config FILE` (as does the variable KOWALSKI_CONFIG): settings on top of
 config.defaults.yaml, instead of config.yaml.
 """
-COMMANDS = (up, down, status, logs, restart, run, stream, simulate, deadletters, models, test, develop)
+COMMANDS = (up, down, status, logs, restart, run, stream, simulate, deadletters, catalogs, models, test, develop)
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
 
