@@ -74,7 +74,8 @@ def _summary(contexts: Mapping[str, WorkerContext]) -> dict[str, Any]:
         survey: {
             "models": dict(context.scorer.loaded),
             "missing_models": dict(context.scorer.missing),
-            "absent_scores": {f"{model}: {reason}": n for (model, reason), n in context.scorer.absent.items()},
+            # copied first: a batch that is being scored at the same time may add to it
+            "absent_scores": {f"{model}: {reason}": n for (model, reason), n in dict(context.scorer.absent).items()},
             "missing_catalogs": dict(context.catalogs.missing),
         }
         for survey, context in dict(contexts).items()

@@ -86,6 +86,8 @@ def _shortcomings(found: Status) -> list[str]:
     texts = []
     for survey, models in found.missing_models.items():
         texts += [f"{survey}: no score of {name}: {reason}" for name, reason in models.items()]
+    for survey, counts in found.absent_scores.items():
+        texts += [f"{survey}: {number} alerts without a score of {what}" for what, number in sorted(counts.items())]
     for survey, catalogs in found.missing_catalogs.items():
         if catalogs:
             told = ", ".join(f"{name} ({reason})" for name, reason in catalogs.items())

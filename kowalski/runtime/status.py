@@ -70,6 +70,8 @@ class Status:
         Models that workers have loaded, by survey: name and version.
     missing_models
         Models that some worker could not load, by survey: name and reason.
+    absent_scores
+        How many scores the running workers could not give, by survey and "model: reason".
     missing_catalogs
         Catalogs that alerts can't be matched with, by survey: name and reason.
     suspended_filters
@@ -85,6 +87,7 @@ class Status:
     outbox_age: float | None = None
     models: dict[str, dict[str, str]] = field(default_factory=dict)
     missing_models: dict[str, dict[str, str]] = field(default_factory=dict)
+    absent_scores: dict[str, dict[str, int]] = field(default_factory=dict)
     missing_catalogs: dict[str, dict[str, str]] = field(default_factory=dict)
     suspended_filters: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -180,6 +183,9 @@ def _add_workers(status: Status, found: Iterable[Document]) -> None:
         for survey, summary in report.get("surveys", {}).items():
             for topic in ("models", "missing_models", "missing_catalogs"):
                 getattr(status, topic).setdefault(survey, {}).update(summary.get(topic, {}))
+            absent = status.absent_scores.setdefault(survey, {})
+            for what, number in summary.get("absent_scores", {}).items():
+                absent[what] = absent.get(what, 0) + number
 
 
 def _ask_lag(settings: Settings, status: Status) -> None:
