@@ -87,7 +87,7 @@ def test_orders_may_be_named(run: Run, data: Database[Document]) -> None:
 
 
 REFUSED = [
-    (("index", "absent"), ("no catalog absent", "CLU, Gaia, other, wide")),
+    (("index", "absent"), ("no catalog absent", "CLU, Gaia, names, other, wide")),
     (("index", "ZTF_alerts"), ("no catalog ZTF_alerts",)),
     (("index", "other"), ("no configured cross-match of other",)),
     (("index", "wide"), ("no configured cross-match of wide", "--order")),
