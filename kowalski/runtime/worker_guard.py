@@ -22,13 +22,12 @@ logger = logging.getLogger("kowalski.worker")
 
 def dask_setup(worker: Worker) -> None:
     """Watch the memory of ``worker`` from its event loop; Dask calls this before the worker starts."""
-    limit = worker.memory_manager.memory_limit
-    if not limit:
+    if not worker.memory_manager.memory_limit:
         return
     process = psutil.Process()
 
     async def watch() -> None:
-        resident = process.memory_info().rss
+        resident, limit = process.memory_info().rss, worker.memory_manager.memory_limit or 0
         if resident > limit and worker.status.name == "running":
             logger.warning(
                 "%d MB of memory are over dask.memory_limit (%d MB): this worker finishes its batch and is replaced",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kowalski.config import PROJECT, Settings, load
+from kowalski.runtime import status
 from kowalski.testing import services
 
 PATIENCE = 180.0
@@ -57,9 +58,8 @@ class Instance:
         return done
 
     def status(self) -> dict[str, Any]:
-        """Give what ``status --json`` tells."""
-        found: dict[str, Any] = json.loads(self.cli("status", "--json", check=False).stdout)
-        return found
+        """Give what ``status --json`` tells, without the second that a new process takes to start."""
+        return status.gather(self.settings).as_dict()
 
     def pid(self, service: str) -> int | None:
         """Process id of a service, None if it does not run."""

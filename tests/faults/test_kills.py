@@ -21,7 +21,7 @@ from kowalski.testing import instance as instances
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 N = 500
-RATE = 100
+RATE = 150
 VICTIMS = ("worker-0", "scheduler", "broker-ztf", "mongod", "kafka", "courier")
 EVERY_TENTH = [
     {"$match": {"$expr": {"$eq": [{"$mod": ["$candid", 10]}, 5]}}},

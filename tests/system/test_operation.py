@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -33,9 +34,13 @@ def test_status_says_what_there_is(kowalski: instances.Instance) -> None:
     for line in found["services"]:
         assert Path(line["log"]).is_file()
         assert line["healthy"], line
+    assert json.loads(kowalski.cli("status", "--json").stdout)["ok"]
+    kowalski.wait(lambda: bool(kowalski.status()["missing_catalogs"].get("ZTF")), "no worker has reported")
     told = kowalski.cli("status").stdout
     assert "alerts waiting in Kafka" in told
-    assert "AllWISE (no such collection)" in told
+    (line,) = [line for line in told.splitlines() if "not matched" in line]
+    assert "AllWISE" in line
+    assert "no such collection" in line
 
 
 def test_logs_and_restart(kowalski: instances.Instance) -> None:
@@ -46,6 +51,14 @@ def test_logs_and_restart(kowalski: instances.Instance) -> None:
     assert "Listening at" in kowalski.cli("logs", "api").stdout
     assert kowalski.cli("logs", "nobody", check=False).returncode != 0
     assert kowalski.cli("restart", "nobody", check=False).returncode != 0
+
+
+@pytest.mark.parametrize("service", ["worker-0", "api"])
+def test_what_is_killed_comes_back(kowalski: instances.Instance, service: str) -> None:
+    kowalski.wait_until_well()
+    before = kowalski.kill(service)
+    kowalski.wait(lambda: kowalski.pid(service) not in (None, before), f"{service} does not come back")
+    kowalski.wait_until_well()
 
 
 @pytest.mark.parametrize(
