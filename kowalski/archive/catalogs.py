@@ -154,9 +154,13 @@ class Catalogs:
 
     def match(self, ra: Floats, dec: Floats) -> dict[str, Matches]:
         """Match positions with every catalog; each position has a list for every usable catalog, empty if no match."""
+        self.refresh()
+        return {name: catalog.match(ra, dec) for name, catalog in self._present.items()}
+
+    def refresh(self) -> None:
+        """Look up which catalogs are there, if that is due: so that `missing` tells it before the first match, too."""
         if time.monotonic() - self._looked_up > self._refresh:
             self._look_up()
-        return {name: catalog.match(ra, dec) for name, catalog in self._present.items()}
 
     def _look_up(self) -> None:
         existing = set(self._data.list_collection_names(filter={"type": "collection"}))  # a view has no indexes

@@ -61,11 +61,14 @@ class Workbench(WorkerPlugin):
 
     def _keep_reporting(self, name: str) -> None:
         while not self._stop.is_set():
-            for context in list(self._contexts.values())[:1]:
-                try:
+            contexts = list(self._contexts.values())
+            try:
+                for context in contexts:
+                    context.catalogs.refresh()
+                for context in contexts[:1]:
                     reports.put(context.system, name, surveys=_summary(self._contexts))
-                except PyMongoError as error:
-                    log.warning("no report could be written: %s", error)
+            except PyMongoError as error:
+                log.warning("no report could be written: %s", error)
             self._stop.wait(REPORT_SECONDS)
 
 

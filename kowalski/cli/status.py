@@ -89,9 +89,9 @@ def _shortcomings(found: Status) -> list[str]:
     for survey, counts in found.absent_scores.items():
         texts += [f"{survey}: {number} alerts without a score of {what}" for what, number in sorted(counts.items())]
     for survey, catalogs in found.missing_catalogs.items():
-        if catalogs:
-            told = ", ".join(f"{name} ({reason})" for name, reason in catalogs.items())
-            texts.append(f"{survey}: alerts are not matched with {told}")
+        for reason in dict.fromkeys(catalogs.values()):
+            told = ", ".join(name for name, why in catalogs.items() if why == reason)
+            texts.append(f"{survey}: alerts are not matched with {told} ({reason})")
     for document in found.suspended_filters:
         reason = document["suspended"].get("reason", "it kept failing")
         texts.append(f"filter {document['filter_id']} (group {document['group_id']}) is switched off: {reason}")

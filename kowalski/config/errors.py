@@ -39,11 +39,11 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> tuple[tuple[str,
 
 def unknown(key: str, known: Sequence[str], value: Any) -> str:
     """Tell that there is no setting ``key``, and which one may be meant."""
-    last = key.rpartition(".")[2]
+    section, dot, last = key.rpartition(".")
     close = difflib.get_close_matches(last.lower(), [name.lower() for name in known], n=1)
     if close:
         meant = next(name for name in known if name.lower() == close[0])
-        hint = f"did you mean {meant}?"
+        hint = f"did you mean {section}{dot}{meant}?"
     else:
         hint = f"known here: {', '.join(known)}" if known else "nothing is set below it"
     return f"unknown setting {key} = {shown(value)}; {hint}"

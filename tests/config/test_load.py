@@ -100,7 +100,7 @@ def test_folders_are_relative_to_the_project(write, tmp_path: Path) -> None:
 
 
 WRONG = [
-    ("server: {prot: 1}", ("server.prot", "did you mean port?")),
+    ("server: {prot: 1}", ("server.prot", "did you mean server.port?")),
     ("servr: {port: 1}", ("servr", "did you mean server?")),
     ("zzz: 1", ("zzz", "known here: broker, dask")),
     ("server: {port: many}", ("server.port", "'many'", "integer")),
@@ -128,9 +128,9 @@ WRONG = [
     ("broker: {batch_age_seconds: .nan}", ("broker.batch_age_seconds", "nan")),
     ("surveys: {ZTF: {topics: '('}}", ("surveys.ZTF.topics", "'('", "regular expression")),
     ("surveys: {ZTF: {topics: 'ztf_.*'}}", ("surveys.ZTF.topics", "(?P<date>")),
-    ("surveys: {ztf: {enabled: true}}", ("surveys.ztf", "did you mean ZTF?")),
+    ("surveys: {ztf: {enabled: true}}", ("surveys.ztf", "did you mean surveys.ZTF?")),
     ("ml: {devise: cuda}", ("ml.devise", "'cuda'")),
-    ("ml: {devise: {models: {}}}", ("ml.devise", "did you mean device?")),
+    ("ml: {devise: {models: {}}}", ("ml.devise", "did you mean ml.device?")),
     ("ml: {ZTF: {models: {a: {}}}}", ("ml.ZTF.models.a.version", "required")),
     ("ml: {ZTF: {models: {a: {version: '1', sha256: abc}}}}", ("ml.ZTF.models.a.sha256", "'abc'")),
     ("path: {run: ~nobody-of-this-name/run}", ("path.run", "home")),
