@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,6 +299,30 @@ def test_concurrent_batches_leave_the_union(
         for history in context.survey.histories:
             rows = (row for one in works for row in one.alert.histories[history.name])
             assert found[history.name] == lightcurve.merge(history, rows)
+
+
+def test_real_nights_in_any_order_leave_the_same_histories(
+    context: WorkerContext, packet: Any, sample_data: Path
+) -> None:
+    """Real alerts, of one object up to five, in order of time and shuffled in small batches, some of them twice."""
+    files = sorted((sample_data / "ztf_alerts" / "20231018").glob("*.avro"))
+    packets = [packet.raw(path.read_bytes()) for path in files]
+    stored(packets, context)
+    expected = state(context)
+    assert 1 < context.data[context.survey.objects].count_documents({}) < len(packets)
+    clear(context)
+    shuffled = random.Random(7).sample(packets, len(packets))
+    for begin in range(0, len(shuffled), 16):
+        stored(shuffled[max(0, begin - 4) : begin + 16], context)
+    assert _without_keeping(state(context)) == _without_keeping(expected)
+
+
+def _without_keeping(found: str) -> Any:
+    """Leave out forced photometry: whether an object holds any is decided by the alert that comes first."""
+    documents = json_util.loads(found)
+    for document in documents[1]:
+        document.pop("fp_hists", None)
+    return documents
 
 
 def test_packets_of_another_schema_are_refused_one_by_one(packet: Any) -> None:
