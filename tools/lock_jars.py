@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 import jgo
 
@@ -22,7 +23,7 @@ HEADER = "# Made by tools/lock_jars.py: group:artifact:version, bytes, SHA-256.\
 
 def lines() -> list[str]:
     """Resolve `ENDPOINTS` with all they need and describe each jar."""
-    found = {}
+    found: dict[tuple[str, str], Any] = {}
     for endpoint in ENDPOINTS:
         for artifact in jgo.resolve(endpoint):
             name = (artifact.groupId, artifact.artifactId)

@@ -14,6 +14,8 @@ CHECKS = {
     "style": ("ruff", "check", "."),
     "format": ("ruff", "format", "--check", "."),
     "types": ("mypy",),
+    "types of the command": ("mypy", "kowalski.py"),  # by itself: its name is that of the package
+    "types of the tools": ("mypy", "--explicit-package-bases", "tools", "benchmarks"),
 }
 
 

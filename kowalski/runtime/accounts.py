@@ -91,7 +91,10 @@ def _unreachable(settings: Settings, timeout: float) -> str:
             f"MongoDB does not answer at 127.0.0.1:{settings.database.port} (database.port) "
             f"within {timeout:g} s; its log is {log}"
         )
-    return f"MongoDB does not answer at {_address(settings)} within {timeout:g} s; check database.uri or database.host"
+    return (
+        f"MongoDB does not answer at {_address(settings)} within {timeout:g} s; check database.uri or database.host, "
+        "or leave both out to have a server started here"
+    )
 
 
 def _address(settings: Settings) -> str:
