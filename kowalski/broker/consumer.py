@@ -25,7 +25,7 @@ from kowalski.broker.bookkeeping import Bookkeeping
 from kowalski.broker.dispatch import ClusterLost, Dispatcher, Finished
 from kowalski.broker.kafka import client_config, group_id
 from kowalski.broker.lag import topic_pattern
-from kowalski.broker.ledger import Ledger
+from kowalski.broker.ledger import Ledger, Partition
 from kowalski.broker.patience import Patience
 from kowalski.broker.spool import Ticket
 from kowalski.config import Settings
@@ -75,6 +75,8 @@ class AlertBroker:
         self._number = 0
         self._paused: frozenset[tuple[str, int]] = frozenset()
         self._committed_at = 0.0
+        self._offsets: dict[Partition, int] = {}
+        self._commit_failed = False
         self._consumer = Consumer(self._consumer_config())
 
     def _consumer_config(self) -> dict[str, Any]:
@@ -92,6 +94,7 @@ class AlertBroker:
                 "fetch.message.max.bytes": 8 * 1024 * 1024,
                 "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": 32 * 1024,
+                "on_commit": self._committed,
             },
         )
 
@@ -147,7 +150,9 @@ class AlertBroker:
         self._paused = wanted
 
     def _take(self) -> None:
-        for message in self._consumer.consume(self._limits.batch_size - len(self._buffer), POLL_SECONDS):
+        # At least one: a consumer that does not ask is taken for dead.
+        wanted = max(1, self._limits.batch_size - len(self._buffer))
+        for message in self._consumer.consume(wanted, POLL_SECONDS):
             error = message.error()
             if error is not None:
                 self._kafka_says(error)
@@ -175,10 +180,17 @@ class AlertBroker:
         full = len(self._buffer) >= self._limits.batch_size or self._buffered >= self._limits.batch_bytes
         old = time.monotonic() - self._first_at >= self._limits.batch_age_seconds
         idle = not len(self._dispatcher) and not self._waiting
-        if full or old or idle:
+        if not (full or old or idle):
+            return
+        try:
             ticket = self._enqueue(self._buffer)
-            self._ledger.take(self._number, ticket.spans)
-            self._buffer, self._buffered = [], 0
+        except OSError as error:  # the disk is full, say: the packets stay in the buffer, and in Kafka
+            log.warning("a batch can't be spooled: %s", error)
+            self._books.trouble = f"the spool {self._settings.spool}: {error.strerror}"
+            self._patience.failed(error)
+            return
+        self._ledger.take(self._number, ticket.spans)
+        self._buffer, self._buffered = [], 0
 
     def _enqueue(self, packets: Sequence[Packet]) -> Ticket:
         ticket = spool.write(self._settings.spool, self._survey.name, packets)
@@ -270,16 +282,25 @@ class AlertBroker:
             return
         self._committed_at = time.monotonic()
         moved = self._ledger.commitable()
-        if not moved:
+        self._offsets |= moved
+        chosen = self._offsets if self._commit_failed else moved
+        if not chosen:
             return
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in moved.items()]
+        self._commit_failed = False
+        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in chosen.items()]
         try:
             if at_once:
                 self._consumer.commit(offsets=offsets, asynchronous=False)
             else:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
-        except KafkaException as error:  # read again after a restart, which changes nothing
-            log.warning("offsets could not be committed: %s", error)
+        except KafkaException as error:
+            self._committed(error.args[0], [])
+
+    def _committed(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
+        """Try again with the next commit what Kafka did not take; until then a restart would only repeat work."""
+        if error is not None:
+            log.warning("offsets could not be committed: %s", error.str())
+            self._commit_failed = True
 
     def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._commit(at_once=True)
@@ -290,6 +311,12 @@ class AlertBroker:
         log.info("no longer ours: %s", keys)
         self._ledger.forget(keys)
         self._paused -= frozenset(keys)
+        for key in keys:
+            self._offsets.pop(key, None)
+        # What is buffered of them is read again by whoever has them now. Committing it later could jump over a batch
+        # that is still in work.
+        self._buffer = [packet for packet in self._buffer if (packet.topic, packet.partition) not in keys]
+        self._buffered = sum(len(packet.value) for packet in self._buffer)
 
     def _state(self) -> dict[str, Any]:
         assigned = self._consumer.assignment()

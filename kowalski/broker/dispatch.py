@@ -105,11 +105,11 @@ class Dispatcher:
 
 def _outcome(number: int, ticket: Ticket, future: Future[BatchReport]) -> Finished:
     """Turn a Dask future that is done, in whatever way, into what the broker works with."""
-    if future.status == "finished":
-        try:
+    try:
+        if future.status == "finished":
             return Finished(number, ticket, future.result(timeout=GATHER_SECONDS), None)
-        except (OSError, TimeoutError) as error:
-            return Finished(number, ticket, None, error)
-    if future.status == "error":
-        return Finished(number, ticket, None, future.exception(timeout=GATHER_SECONDS))
+        if future.status == "error":
+            return Finished(number, ticket, None, future.exception(timeout=GATHER_SECONDS))
+    except (OSError, TimeoutError) as error:
+        return Finished(number, ticket, None, error)
     return Finished(number, ticket, None, ClusterLost(f"Dask gave up the batch ({future.status})"))

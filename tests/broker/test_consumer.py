@@ -157,6 +157,21 @@ def test_a_packet_that_kills_its_workers_is_refused_and_the_rest_of_its_batch_st
     assert (letter["value"], letter["stage"]) == (b"deadly", "worker")
 
 
+def test_brokers_that_come_and_go_share_the_partitions_and_lose_nothing(
+    settings: Settings, mongo: Mongo, kafka: str, dask_cluster: services.DaskCluster, make: Any
+) -> None:
+    name = topic(settings, "20230225")
+    produce(settings, name, [make.encode(make.record(i)) for i in range(1, 201)])
+    with broker(settings):
+        wait(lambda: stored(settings, mongo) > 20, "the first broker does not start")
+        with broker(settings):
+            produce(settings, name, [make.encode(make.record(i)) for i in range(201, 301)])
+            wait(lambda: stored(settings, mongo) > 250, "two brokers do not get on")
+        produce(settings, name, [make.encode(make.record(i)) for i in range(301, 341)])
+        wait(lambda: stored(settings, mongo) == 340, "alerts are missing")
+        wait(lambda: caught_up(settings), "offsets are not committed")
+
+
 def test_topic_patterns(settings: Settings) -> None:
     settings.surveys["ZTF"].topics = None
     assert topic_pattern(settings, SURVEY) == "^ztf_([0-9]{8})_programid[123]$"
