@@ -26,8 +26,7 @@ def lines() -> list[str]:
     found: dict[tuple[str, str], Any] = {}
     for endpoint in ENDPOINTS:
         for artifact in jgo.resolve(endpoint):
-            name = (artifact.groupId, artifact.artifactId)
-            found.setdefault(name, artifact)
+            found.setdefault((artifact.groupId, artifact.artifactId), artifact)
     described = []
     for (group, name), artifact in sorted(found.items()):
         content = artifact.resolve().read_bytes()
