@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 PROJECT = os.path.dirname(os.path.realpath(__file__))
-VENV = os.path.join(PROJECT, ".venv")
+VENV = os.path.realpath(os.path.join(PROJECT, ".venv"))  # it may be a link to a larger disk
 PYTHON = os.path.join(VENV, "bin", "python")
 LOG = os.path.join(VENV, "install.log")
 
@@ -43,6 +43,9 @@ NEED_TESTS = ("test", "lint", "develop")
 NEED_MODELS = ("up", "build", "test", "run", "models")
 
 
+FULL, FORBIDDEN = "the disk is full", "the folder can't be written"
+
+
 class InstallError(Exception):
     """Something keeps the packages from being installed; the text is one sentence for the operator."""
 
@@ -63,6 +66,9 @@ def main(arguments):  # type: (list[str]) -> int
             install(command, arguments)
     except InstallError as error:
         print("Error: {}".format(error), file=sys.stderr)
+        return 1
+    except OSError as error:
+        print("Error: {}: {}".format(error.filename or VENV, error.strerror), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted; the next run goes on from here.", file=sys.stderr)
@@ -279,17 +285,19 @@ def failure(group, said):  # type: (str, str) -> str
     if reason is None:
         lines = [line for line in said.splitlines() if line.startswith("ERROR:")]
         reason = lines[-1][len("ERROR:") :].strip() if lines else "pip gave up"
-    return (
-        "the {} packages can't be installed from {} to {}: {}; the next run goes on from here, "
-        "and PIP_INDEX_URL can name a nearer index (all that pip said: {})"
-    ).format(group, source, VENV, reason, LOG)
+    instead = "PIP_INDEX_URL can name another index"
+    if reason in (FULL, FORBIDDEN):
+        instead = ".venv may also be a link to a folder elsewhere, with 3 GB of space"
+    return "the {} packages can't be installed from {} to {}: {}; {} (all that pip said: {})".format(
+        group, source, VENV, reason, instead, LOG
+    )
 
 
 def explain(said):  # type: (str) -> str | None
     """Find the cause in what a program said; None if it is none of the usual ones."""
     causes = (
-        (r"No space left on device|Disk quota exceeded", "the disk is full"),
-        (r"Permission denied|Read-only file system", "the folder can't be written"),
+        (r"No space left on device|Disk quota exceeded", FULL),
+        (r"Permission denied|Read-only file system", FORBIDDEN),
         (r"DO NOT MATCH THE HASHES", "a file that came is not the one that requirements/ names"),
         (
             r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|Max retries exceeded|ProxyError"

@@ -41,6 +41,8 @@ def script() -> ModuleType:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project that needs no packages, after its first command."""
     project = tmp_path_factory.mktemp("made") / "a project"
+    (project / "elsewhere").mkdir(parents=True)
+    (project / ".venv").symlink_to(project / "elsewhere")  # as on a disk with more space
     for folder in ("requirements", "kowalski/cli", "kowalski/config"):
         (project / folder).mkdir(parents=True)
     for group in ("core", "models", "test"):
@@ -151,7 +153,7 @@ def test_without_a_network_it_says_what_from_where_to_where(project: Path) -> No
     done = run(project, "up", PIP_INDEX_URL=NOWHERE, PIP_RETRIES="1")
     assert done.returncode == 1
     (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("Error:")]
-    for part in ("core packages", "127.0.0.1", str(project / ".venv"), "there is no connection", "PIP_INDEX_URL"):
+    for part in ("core packages", "127.0.0.1", str(project / "elsewhere"), "there is no connection", "PIP_INDEX_URL"):
         assert part in sentence
     assert "Traceback" not in done.stderr
     assert "core" not in stamps(project)  # so the next run tries again

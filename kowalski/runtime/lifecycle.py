@@ -107,7 +107,7 @@ def await_health(service: Service, settings: Settings, supervisor: Supervisor, r
     while True:
         processes = [process for process in supervisor.processes() if process.program == service.name]
         health = service.check(settings, max((process.started for process in processes), default=0.0))
-        if health.ok:
+        if health.ok and all(process.state == "RUNNING" for process in processes):
             reporter.ready(f"{service.name}: {service.address or health.detail}")
             return
         waited = time.monotonic() - begun
