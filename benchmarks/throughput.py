@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import statistics
@@ -200,6 +201,8 @@ def print_drain(drain: Drain, peaks: dict[str, accounting.Usage]) -> None:
 def main() -> None:
     """Run the benchmark that the command line asks for."""
     options = arguments()
+    # librdkafka tells of each of its own retries; what fails in the end is raised.
+    logging.getLogger("kowalski.kafka").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="kowalski-benchmark-") as folder:
         settings = instance(options, Path(folder) / "run")
         with services.running(settings, mongod=True, kafka=True) as servers:
