@@ -27,7 +27,7 @@ from kowalski.broker.kafka import client_config, group_id
 from kowalski.broker.lag import topic_pattern
 from kowalski.broker.ledger import Ledger, Partition
 from kowalski.broker.patience import Patience
-from kowalski.broker.spool import Ticket
+from kowalski.broker.spool import Spool, Ticket
 from kowalski.config import Settings
 from kowalski.surveys import get
 from kowalski.surveys.base import Survey
@@ -77,6 +77,7 @@ class AlertBroker:
         self._committed_at = 0.0
         self._offsets: dict[Partition, int] = {}
         self._commit_failed = False
+        self._spool = Spool(settings.spool, survey.name)
         self._consumer = Consumer(self._consumer_config())
 
     def _consumer_config(self) -> dict[str, Any]:
@@ -100,7 +101,6 @@ class AlertBroker:
 
     def run(self, stopped: Callable[[], bool]) -> None:
         """Work until ``stopped`` says so; then finish what is in flight, as far as that is quick."""
-        spool.clear(self._settings.spool, self._survey.name)
         self._patience.until(self._books.prepare, stopped)
         log.info("reading %s as %s", self._pattern, group_id(self._settings, self._survey))
         self._consumer.subscribe([self._pattern], on_revoke=self._revoked, on_lost=self._lost)
@@ -111,6 +111,7 @@ class AlertBroker:
         finally:
             self._consumer.close()
             self._dispatcher.close()
+            self._spool.close()
 
     def _step(self) -> None:
         self._collect()
@@ -193,7 +194,7 @@ class AlertBroker:
         self._buffer, self._buffered = [], 0
 
     def _enqueue(self, packets: Sequence[Packet]) -> Ticket:
-        ticket = spool.write(self._settings.spool, self._survey.name, packets)
+        ticket = self._spool.write(packets)
         self._number += 1
         self._waiting.append((self._number, ticket))
         return ticket
@@ -236,7 +237,7 @@ class AlertBroker:
         self._waiting.appendleft((finished.number, finished.ticket))
 
     def _done(self, number: int, ticket: Ticket) -> None:
-        spool.remove(ticket)
+        self._spool.remove(ticket)
         self._accused.discard(number)
         whole, parts = self._parts.pop(number, (number, set()))
         parts.discard(number)
@@ -266,7 +267,7 @@ class AlertBroker:
             self._again(finished)
 
     def _split(self, number: int, ticket: Ticket, packets: Sequence[Packet]) -> None:
-        spool.remove(ticket)
+        self._spool.remove(ticket)
         self._accused.discard(number)
         parts: set[int] = set()
         for packet in packets:

@@ -11,9 +11,9 @@ from pymongo.database import Database
 
 from kowalski.archive import dead_letters, names
 from kowalski.archive.client import Document
-from kowalski.broker import spool
 from kowalski.broker.batch import Packet
 from kowalski.broker.dispatch import Dispatcher, Finished
+from kowalski.broker.spool import Spool
 from kowalski.config import Settings
 
 IN_FLIGHT = 8
@@ -39,7 +39,7 @@ def replay(settings: Settings, system: Database[Document], ids: Sequence[dict[st
     letters = system[names.DEAD_LETTERS]
     dispatcher = Dispatcher(settings.dask.address)
     pending = list(enumerate(ids))
-    spool.ensure(settings.spool)
+    spools: dict[str, Spool] = {}
     try:
         while pending or len(dispatcher):
             while pending and len(dispatcher) < IN_FLIGHT:
@@ -50,25 +50,27 @@ def replay(settings: Settings, system: Database[Document], ids: Sequence[dict[st
                 elif letter["size"] > len(letter["value"]):
                     yield Replayed(where, "it is too large: only a part of it was kept")
                 else:
-                    dispatcher.submit(number, _ticket(settings, letter))
+                    survey = letter["survey"]
+                    if survey not in spools:
+                        spools[survey] = Spool(settings.spool, survey)
+                    dispatcher.submit(number, spools[survey].write([_packet(letter)]))
             for finished in dispatcher.collect():
                 yield _outcome(finished, ids[finished.number], system)
             time.sleep(POLL_SECONDS)
     finally:
         dispatcher.close()
+        for own in spools.values():
+            own.close()
 
 
-def _ticket(settings: Settings, letter: Document) -> spool.Ticket:
+def _packet(letter: Document) -> Packet:
     where = letter["_id"]
-    packet = Packet(
+    return Packet(
         where["topic"], where["partition"], where["offset"], letter["kafka_timestamp"], bytes(letter["value"])
     )
-    # A prefix of its own keeps a starting broker from clearing it away.
-    return spool.write(settings.spool, letter["survey"], [packet], prefix="replay")
 
 
 def _outcome(finished: Finished, where: dict[str, Any], system: Database[Document]) -> Replayed:
-    spool.remove(finished.ticket)
     if finished.report is None:
         return Replayed(where, f"{type(finished.error).__name__}: {finished.error}")
     if finished.report.rejected:

@@ -1,12 +1,14 @@
 """How the bytes of a batch reach a worker: a file in a folder that broker and workers share.
 
-Dask carries only a `Ticket`. A worker that does not see the folder (another machine without a shared file system)
-fetches the same messages from Kafka by their offsets.
+Dask carries only a `Ticket`. A worker that does not see the file (another machine without a shared file system, or
+somebody tidied up) fetches the same messages from Kafka by their offsets.
 """
 
 from __future__ import annotations
 
+import fcntl
 import pickle
+import shutil
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from kowalski.broker.kafka import client_config
 from kowalski.config import Settings
 
 FETCH_SECONDS = 30.0
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,67 @@ class Ticket:
     size: int
 
 
-def write(folder: Path, survey: str, packets: Sequence[Packet], prefix: str | None = None) -> Ticket:
-    """Put a batch into ``folder``; on return it is complete, and visible only under its final name."""
-    name = f"{prefix or survey}-{uuid.uuid4().hex}"
-    hidden, path = folder / f".{name}", folder / name
-    rows = [(p.topic, p.partition, p.offset, p.timestamp, p.value) for p in packets]
-    with hidden.open("wb") as file:
-        pickle.dump(rows, file, protocol=pickle.HIGHEST_PROTOCOL)
-    hidden.rename(path)
-    return Ticket(survey, str(path), spans(packets), len(packets), sum(len(packet.value) for packet in packets))
+class Spool:
+    """A folder of its own for each process that spools, below the one that all share.
+
+    Its lock tells that the owner lives: the system lets go of it when the process ends, however it ends. So whoever
+    comes next knows which leftovers are nobody's, and several brokers of one survey leave each other alone.
+
+    Parameters
+    ----------
+    root
+        The shared folder; made where it is missing, for nobody else's eyes.
+    survey
+        Whose batches.
+
+    Raises
+    ------
+    OSError
+        If the folder can't be written.
+    """
+
+    def __init__(self, root: Path, survey: str) -> None:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        root.chmod(0o700)
+        _clear(root)
+        self._survey = survey
+        name = f"{survey}-{uuid.uuid4().hex}"
+        hidden, self.folder = root / f".{name}", root / name
+        hidden.mkdir(mode=0o700)
+        self._lock = (hidden / LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        hidden.rename(self.folder)  # nobody sees it before it is locked
+
+    def write(self, packets: Sequence[Packet]) -> Ticket:
+        """Put a batch into the folder; on return it is complete, and visible only under its final name."""
+        name = uuid.uuid4().hex
+        hidden, path = self.folder / f".{name}", self.folder / name
+        rows = [(p.topic, p.partition, p.offset, p.timestamp, p.value) for p in packets]
+        with hidden.open("wb") as file:
+            pickle.dump(rows, file, protocol=pickle.HIGHEST_PROTOCOL)
+        hidden.rename(path)
+        size = sum(len(packet.value) for packet in packets)
+        return Ticket(self._survey, str(path), spans(packets), len(packets), size)
+
+    def remove(self, ticket: Ticket) -> None:
+        """Delete the file of a batch that is finished."""
+        Path(ticket.path).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Delete the folder: what is not finished is not committed, and comes from Kafka again."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+
+def _clear(root: Path) -> None:
+    """Delete the folders of processes that have died."""
+    for lock in root.glob(f"*/{LOCK}"):
+        try:
+            with lock.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent)
+        except (BlockingIOError, FileNotFoundError):  # its owner lives, or another one has just cleared it away
+            continue
 
 
 def read(ticket: Ticket, settings: Settings) -> list[Packet]:
@@ -58,35 +113,14 @@ def read(ticket: Ticket, settings: Settings) -> list[Packet]:
 
     Raises
     ------
-    FileNotFoundError
-        If the batch is gone: its broker has finished with it or died.
     confluent_kafka.KafkaException
-        If Kafka does not answer.
+        If Kafka does not answer, or no longer has the messages.
     """
-    path = Path(ticket.path)
-    if path.exists() or path.parent.exists():
-        with path.open("rb") as file:
+    try:
+        with Path(ticket.path).open("rb") as file:
             return [Packet(*row) for row in pickle.load(file)]
-    return fetch(ticket.spans, settings)
-
-
-def remove(ticket: Ticket) -> None:
-    """Delete the file of a batch that is finished."""
-    Path(ticket.path).unlink(missing_ok=True)
-
-
-def ensure(folder: Path) -> None:
-    """Make the folder, for nobody else's eyes."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)
-
-
-def clear(folder: Path, survey: str) -> None:
-    """Make the folder, and delete what an earlier broker of ``survey`` has left: its offsets are not committed."""
-    ensure(folder)
-    for pattern in (f"{survey}-*", f".{survey}-*"):
-        for path in folder.glob(pattern):
-            path.unlink(missing_ok=True)
+    except FileNotFoundError:
+        return fetch(ticket, settings)
 
 
 def spans(packets: Iterable[Packet]) -> tuple[Span, ...]:
@@ -99,19 +133,24 @@ def spans(packets: Iterable[Packet]) -> tuple[Span, ...]:
     return tuple(Span(topic, partition, first, last) for (topic, partition), (first, last) in ends.items())
 
 
-def fetch(wanted: Sequence[Span], settings: Settings) -> list[Packet]:
-    """Read messages from Kafka by their offsets."""
-    consumer = Consumer(
-        client_config(
-            settings,
-            **{"group.id": f"{settings.kafka.group}-fetch", "enable.auto.commit": False, "enable.partition.eof": True},
-        )
-    )
+def fetch(ticket: Ticket, settings: Settings) -> list[Packet]:
+    """Read a batch's messages from Kafka by their offsets; see `read`."""
+    own = {
+        "group.id": f"{settings.kafka.group}-fetch",
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",  # a message that has expired is no reason to go on with the next one
+    }
+    consumer = Consumer(client_config(settings, **own))
     try:
-        consumer.assign([TopicPartition(span.topic, span.partition, span.first) for span in wanted])
-        return _drain(consumer, {(span.topic, span.partition): span.last for span in wanted})
+        consumer.assign([TopicPartition(span.topic, span.partition, span.first) for span in ticket.spans])
+        found = _drain(consumer, {(span.topic, span.partition): span.last for span in ticket.spans})
     finally:
         consumer.close()
+    if len(found) != ticket.packets:
+        gone = f"Kafka has {len(found)} of the {ticket.packets} messages {ticket.spans}"
+        raise KafkaException(KafkaError(KafkaError.OFFSET_OUT_OF_RANGE, gone))
+    return found
 
 
 def _drain(consumer: Consumer, last: dict[tuple[str, int], int]) -> list[Packet]:
