@@ -31,8 +31,21 @@ class Accounts:
         self._cache: dict[str, tuple[float, User | None]] = {}
 
     def is_admin(self, user: User) -> bool:
-        """Whether a user is the administrator."""
-        return user.name == self._server.admin_username
+        """Whether a user may do everything: by role, or as the administrator whom the configuration names."""
+        return user.role == "admin" or user.name == self._server.admin_username
+
+    def programs(self, user: User, survey: str) -> frozenset[int] | None:
+        """Which program ids of a survey a user may see.
+
+        Returns
+        -------
+        frozenset of int, or None
+            None for an administrator, who sees all of them. What was not said for a user is as
+            ``server.default_permissions`` says, and without that nothing.
+        """
+        if self.is_admin(user):
+            return None
+        return frozenset(user.permissions.get(survey, self._server.default_permissions.get(survey, ())))
 
     async def log_in(self, name: str, password: str, address: str) -> str:
         """Check a password and make a token.

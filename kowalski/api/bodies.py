@@ -1,4 +1,4 @@
-"""Reading the JSON body of a request into its model."""
+"""Reading the JSON body or the query string of a request into its model."""
 
 from __future__ import annotations
 
@@ -30,6 +30,22 @@ async def read(request: web.Request, model: type[Model]) -> Model:
     if len(body) < LARGE:
         return _validate(body, model)
     return await asyncio.to_thread(_validate, body, model)
+
+
+def read_query(request: web.Request, model: type[Model]) -> Model:
+    """Read and validate the query string of a request; a parameter that is repeated is a list.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is not as the model says.
+    """
+    given = request.query
+    content = {name: values[0] if len(values := given.getall(name)) == 1 else values for name in given}
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise from_validation(error) from error
 
 
 def _validate(body: bytes, model: type[Model]) -> Model:

@@ -13,6 +13,7 @@ from kowalski.api.models.common import Failure
 from kowalski.api.routes import Access, Route
 from kowalski.config.settings import Server
 
+JSON = "application/json"
 REFERENCE = "#/components/schemas/{model}"
 BODY_ERRORS = {400: "the request is not as it must be; the message says why", 413: "the request is too large"}
 ACCESS_ERRORS = {
@@ -20,7 +21,7 @@ ACCESS_ERRORS = {
     Access.USER: {401: "there is no valid token", 503: "the database is not available; see `Retry-After`"},
     Access.ADMIN: {
         401: "there is no valid token",
-        403: "the user is not the administrator",
+        403: "the user is no administrator",
         503: "the database is not available; see `Retry-After`",
     },
 }
@@ -57,7 +58,8 @@ DESCRIPTION = (
 
 
 def _schemas(routes: Iterable[Route]) -> Schema:
-    used = {model for route in routes for model in (route.request, route.response) if model is not None} | {Failure}
+    used = {model for route in routes for model in (route.request, route.response) if model is not None}
+    used |= {Failure, *(model for route in routes for model in route.refusals.values())}
     ordered = sorted(used, key=lambda model: model.__name__)
     _, definitions = models_json_schema([(model, "validation") for model in ordered], ref_template=REFERENCE)
     return dict(definitions["$defs"])
@@ -74,31 +76,54 @@ def _operation(route: Route) -> Schema:
         operation["description"] = route.description
     if route.access is not Access.PUBLIC:
         operation["security"] = [{"token": []}, {"bearer": []}]
-    if route.parameters:
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": schema}
-            for name, schema in route.parameters.items()
-        ]
+    if route.parameters or route.query is not None:
+        operation["parameters"] = [*_of_path(route), *_of_query(route)]
     if route.request is not None:
         operation["requestBody"] = {"required": True, "content": _json(route.request.__name__)}
+        if route.examples:
+            examples = {name: {"value": value} for name, value in route.examples.items()}
+            operation["requestBody"]["content"][JSON]["examples"] = examples
     return operation
+
+
+def _of_path(route: Route) -> list[Schema]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": schema} for name, schema in route.parameters.items()
+    ]
+
+
+def _of_query(route: Route) -> list[Schema]:
+    if route.query is None:
+        return []
+    schema = route.query.model_json_schema(ref_template=REFERENCE)
+    required = schema.get("required", [])
+    parameters = []
+    for name, described in schema["properties"].items():
+        parameter = {"name": name, "in": "query", "required": name in required, "schema": described}
+        if "description" in described:
+            parameter["description"] = described.pop("description")
+        parameters.append(parameter)
+    return parameters
 
 
 def _responses(route: Route) -> Schema:
     success: Schema = {"description": "success"}
+    content = {media: {"schema": {"description": text}} for media, text in route.produces.items()}
     if route.response is not None:
-        success["content"] = _json(route.response.__name__)
+        content = _json(route.response.__name__) | content
+    if content:
+        success["content"] = content
     common = BODY_ERRORS if route.request is not None else {}
     errors = {**common, **ACCESS_ERRORS[route.access], **route.errors}
     failures = {
-        str(status): {"description": reason, "content": _json(Failure.__name__)}
+        str(status): {"description": reason, "content": _json(route.refusals.get(status, Failure).__name__)}
         for status, reason in sorted(errors.items())
     }
     return {"200": success, **failures}
 
 
 def _json(model: str) -> Schema:
-    return {"application/json": {"schema": {"$ref": REFERENCE.format(model=model)}}}
+    return {JSON: {"schema": {"$ref": REFERENCE.format(model=model)}}}
 
 
 def _path(route: Route) -> str:

@@ -17,6 +17,7 @@ from kowalski.archive.users import User
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 USER = web.RequestKey("user", User)
+CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 class Access(Enum):
@@ -24,7 +25,7 @@ class Access(Enum):
 
     PUBLIC = "anybody"
     USER = "users"
-    ADMIN = "the administrator"
+    ADMIN = "administrators"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,22 @@ class Route:
         As aiohttp takes it; a pattern in braces is left out of the documentation.
     request
         Model of the JSON body, if there is one.
+    query
+        Model of the query string, one field per parameter; use it with `kowalski.api.bodies.read_query`.
     response
         Model of the successful answer; None if it is no JSON.
+    produces
+        Media type -> what it holds, where answers have others than JSON.
     errors
         Status -> when that is answered, beside what every route may answer.
+    refusals
+        Status -> model of that answer, where it is not `kowalski.api.models.common.Failure`.
     parameters
         Name of a path parameter -> its JSON schema.
+    examples
+        Name -> a request's body as an example.
+    writes
+        Whether the route changes something that an audit should show; by default what the method says.
     """
 
     method: str
@@ -53,9 +64,19 @@ class Route:
     summary: str
     description: str = ""
     request: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
     response: type[BaseModel] | None = None
+    produces: Mapping[str, str] = field(default_factory=dict)
     errors: Mapping[int, str] = field(default_factory=dict)
+    refusals: Mapping[int, type[BaseModel]] = field(default_factory=dict)
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    writes: bool | None = None
+
+    @property
+    def is_write(self) -> bool:
+        """Whether the route changes something."""
+        return self.method in CHANGING if self.writes is None else self.writes
 
 
 def guarded(route: Route) -> Handler:

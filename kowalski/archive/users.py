@@ -1,4 +1,4 @@
-"""Users of the API: ``_id`` (the name), ``email``, ``password`` (an Argon2 hash), ``stamp``, ``permissions``.
+"""Users of the API: ``_id`` (the name), ``email``, ``password`` (an Argon2 hash), ``stamp``, ``permissions``, ``role``.
 
 ``stamp`` is a random text that every token carries; it changes with the password, which ends older tokens.
 """
@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.database import AsyncDatabase
@@ -17,6 +17,11 @@ from pymongo.errors import DuplicateKeyError
 
 from kowalski.archive import names
 from kowalski.archive.client import Document
+
+Role = Literal["user", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
+Programs = Mapping[str, list[int]]
+"""Survey -> program ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +35,18 @@ class User:
     stamp
         What tokens of this user must carry.
     permissions
-        Survey -> program ids.
+        The program ids that the user may see, of each survey for which that was said.
+    role
+        What the user may do; see also `kowalski.api.accounts.Accounts.is_admin`.
     """
 
     name: str
     password: str
     stamp: str
     email: str | None = None
-    permissions: Mapping[str, Any] = field(default_factory=dict)
+    permissions: Programs = field(default_factory=dict)
+    role: Role = "user"
+    last_modified: datetime | None = None
 
 
 async def get(system: AsyncDatabase[Document], name: str) -> User | None:
@@ -46,15 +55,23 @@ async def get(system: AsyncDatabase[Document], name: str) -> User | None:
     return None if document is None else _user(document)
 
 
+async def listing(system: AsyncDatabase[Document]) -> AsyncIterator[User]:
+    """Read all users, by name."""
+    async for document in system[names.USERS].find().sort("_id", 1):
+        yield _user(document)
+
+
 async def add(
     system: AsyncDatabase[Document],
     name: str,
     password: str,
     email: str | None = None,
-    permissions: Mapping[str, Any] | None = None,
+    permissions: Programs | None = None,
+    role: Role = "user",
 ) -> bool:
     """Add a user with the hash of a password; tells whether that name was free."""
-    document = {"_id": name, "email": email, "permissions": dict(permissions or {}), **_with_password(password)}
+    document = {"_id": name, "email": email, "permissions": dict(permissions or {}), "role": role}
+    document |= _with_password(password)
     try:
         await system[names.USERS].insert_one(document)
     except DuplicateKeyError:
@@ -70,7 +87,7 @@ async def edit(
     password: str | None = None,
     **fields: Any,
 ) -> bool:
-    """Change a user's name, password hash, ``email`` or ``permissions``; tells whether there was such a user.
+    """Change a user's name, password hash, ``email``, ``permissions`` or ``role``; tells whether there was one.
 
     Raises
     ------
@@ -108,10 +125,23 @@ def _with_password(password: str) -> Document:
 
 
 def _user(document: Document) -> User:
+    changed: datetime | None = document.get("last_modified")
     return User(
         name=document["_id"],
         password=document["password"],
         stamp=document.get("stamp", ""),
         email=document.get("email"),
-        permissions=document.get("permissions") or {},
+        permissions=_programs(document.get("permissions")),
+        role="admin" if document.get("role") == "admin" else "user",
+        last_modified=changed.replace(tzinfo=UTC) if changed else None,
     )
+
+
+def _programs(stored: Any) -> Programs:
+    """Read permissions, of which older versions kept whatever they were given: what gives no programs gives none."""
+    if not isinstance(stored, dict):
+        return {}
+    return {
+        survey: [program for program in programs if isinstance(program, int)] if isinstance(programs, list) else []
+        for survey, programs in stored.items()
+    }

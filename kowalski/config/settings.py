@@ -65,6 +65,7 @@ class Server(Section):
     jwt_exp_delta_seconds: Positive | None = 30 * 24 * 3600
     login_attempts_per_minute: Positive = 20
     user_cache_seconds: Annotated[float, Number, Field(ge=0, le=1e9, allow_inf_nan=False)] = 5.0
+    default_permissions: dict[str, list[Annotated[int, Number, Field(ge=0, le=2**31 - 1)]]] = {}
     contact: Contact = Contact()
 
     @property

@@ -16,7 +16,7 @@ from kowalski.config.settings import Settings
 
 TEXT = (PROJECT / "config.defaults.yaml").read_text()
 WRITTEN = yaml.safe_load(TEXT)
-FILLED = {"database.indexes", "database.xmatch", "surveys"}
+FILLED = {"database.indexes", "database.xmatch", "server.default_permissions", "surveys"}
 """What the code leaves empty: it names no survey."""
 
 

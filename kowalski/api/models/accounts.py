@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
-from kowalski.api.models.common import Request
+from kowalski import surveys
+from kowalski.api.models.common import Request, Success
+from kowalski.archive.users import Role
 
 
 class Login(Request):
@@ -30,17 +33,37 @@ class Token(BaseModel):
     token: str
 
 
+def _survey(name: str) -> str:
+    try:
+        return surveys.get(name).name
+    except KeyError as error:
+        raise ValueError(error.args[0]) from error
+
+
+Name = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f/{}]*$")]
+"""Not longer than an index of MongoDB likes, and fit for the path ``/api/users/{username}``."""
 Email = Annotated[str | None, Field(max_length=320)]
-Permissions = Annotated[dict[str, Any], Field(description="Survey -> program ids, e.g. `{'ZTF': [1, 2]}`.")]
+Program = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
+Permissions = Annotated[
+    dict[Annotated[str, AfterValidator(_survey)], list[Program]],
+    Field(
+        description=(
+            "Survey -> ids of the programs that the user may see, e.g. `{'ZTF': [1, 2]}`. A survey that is not named "
+            "is as the instance's `server.default_permissions` say."
+        )
+    ),
+]
+Rights = Annotated[Role, Field(description="An `admin` may do everything and sees every program.")]
 
 
 class NewUser(Request):
     """A user to add."""
 
-    username: Annotated[str, Field(max_length=200)] = ""
+    username: Name = ""
     password: str = ""
     email: Email = None
     permissions: Permissions = {}
+    role: Rights = "user"
 
     @model_validator(mode="after")
     def _is_whole(self) -> NewUser:
@@ -52,7 +75,24 @@ class NewUser(Request):
 class UserChange(Request):
     """What to change of a user; what is missing or empty stays."""
 
-    username: Annotated[str | None, Field(max_length=200)] = None
+    username: Name | None = None
     password: str | None = None
     email: Email = None
     permissions: Permissions | None = None
+    role: Rights | None = None
+
+
+class UserRecord(BaseModel):
+    """A user as others may see them: everything but the password."""
+
+    username: str
+    email: str | None
+    permissions: dict[str, list[int]]
+    role: Role
+    last_modified: datetime | None
+
+
+class UserList(Success):
+    """All users, by name."""
+
+    data: list[UserRecord]
