@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+import math
+from abc import ABC
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, ClassVar, Literal
@@ -18,7 +19,7 @@ class PacketError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stamps:
-    """The three images of an alert as they came: gzip-compressed FITS, or None where the packet has none."""
+    """The three images of an alert as they came: FITS, in gzip or plain, or None where the packet has none."""
 
     science: bytes | None
     template: bytes | None
@@ -81,34 +82,41 @@ class Alert:
 
 
 class Survey(ABC):
-    """The facts of one survey. A subclass in a file of its own declares them; nothing else names a survey."""
+    """The facts of one survey. A subclass in a file of its own declares them; nothing else names a survey.
+
+    Packets that look like ZTF's (``candid``, ``objectId``, ``candidate``, lists of earlier measurements, stamps) need
+    no more than the declarations. Others are brought into that shape by a `shape` of the survey's own.
+    """
 
     name: ClassVar[str]
     """Key of the survey in the configuration and in collection names, e.g. ``ZTF``."""
-    object_id_field: ClassVar[str] = "objectId"
     topics: ClassVar[str]
     """Regular expression of the survey's Kafka topics with a group ``date`` (YYYYMMDD)."""
+    topic: ClassVar[str]
+    """Name of one night's topic, with ``{night:%Y%m%d}`` and, if the survey has several, ``{program}``."""
+
+    # Packets and documents
+    object_id_field: ClassVar[str] = "objectId"
     histories: ClassVar[tuple[History, ...]]
     light_curve: ClassVar[tuple[str, str]] = ("prv_candidates", "magpsf")
     """The history that holds an object's detections, and its field of magnitudes."""
     program_field: ClassVar[str | None] = None
-    """Field of the alert document that holds the program id, where the survey has programs."""
+    """Field of the alert document that holds the program id, where filters see some programs only."""
     kept_fields: ClassVar[tuple[str, ...]] = (
         "schemavsn",
         "publisher",
-        "objectId",
         "candid",
         "candidate",
         "classifications",
         "coordinates",
     )
-    """Fields of the alert that filters see, beside histories and cross-matches."""
-
+    """Fields of the alert that filters see, beside the object's name, histories and cross-matches."""
     history_features: ClassVar[frozenset[str]] = frozenset()
     """Those of `features` that need the object's earlier detections."""
 
     # Stamps
     stamp_fields: ClassVar[tuple[str, str, str]] = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
+    """Science, template, difference: each holds the file's bytes, or a record with them as ``stampData``."""
     stamp_orientation: ClassVar[tuple[Literal["flipud", "fliplr", "rot90"], ...]] = ()
     """What turns a stamp as stored into one as shown, in order."""
 
@@ -116,7 +124,7 @@ class Survey(ABC):
     instrument: ClassVar[str]
     """The instrument's name in SkyPortal."""
     bands: ClassVar[Mapping[Any, str]]
-    """``candidate.fid`` (or None for a survey of one band) -> sncosmo band name."""
+    """``candidate.fid`` (or None for a survey of one band) -> sncosmo band name; alerts in others have no flux."""
     streams: ClassVar[Mapping[int, str]]
     """Program id -> name of the SkyPortal stream; 0 where the survey has none."""
 
@@ -130,21 +138,45 @@ class Survey(ABC):
         """Name of the collection with one document per object."""
         return f"{self.name}_alerts_aux"
 
-    @abstractmethod
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Fields, by their dotted names, without which a packet is no alert."""
+        return "candid", self.object_id_field, "candidate.jd", "candidate.ra", "candidate.dec"
+
     def shape(self, packet: Record) -> Alert:
         """Split a decoded packet into the alert's document and its history.
 
         Raises
         ------
         PacketError
-            If a field that the survey promises is missing or null.
+            If a field that the survey promises is missing, null or impossible; the text names it.
         """
+        try:
+            candidate = packet["candidate"]
+            candid, object_id = packet["candid"], packet[self.object_id_field]
+            jd, ra, dec = float(candidate["jd"]), float(candidate["ra"]), float(candidate["dec"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PacketError(_fault(packet, self.required)) from error
+        if type(candid) is not int or not isinstance(object_id, str) or not object_id:
+            raise PacketError(f"candid {candid!r} must be an integer and {self.object_id_field} {object_id!r} a name")
+        if not (math.isfinite(jd) and 0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
+            raise PacketError(f"impossible jd {jd}, ra {ra} or dec {dec}")
+        document = dict(packet)
+        histories = {
+            history.name: self.format_history(history.name, _rows(document, history.name), candidate)
+            for history in self.histories
+        }
+        keeps = self.keeps(candidate, jd)
+        return Alert(candid, object_id, jd, ra, dec, document, histories, self.stamps_of(packet), keeps)
 
-    @abstractmethod
+    def keeps(self, candidate: Record, jd: float) -> frozenset[str]:
+        """Name the histories that an object's document starts to hold if its first alert is ``candidate``."""
+        return frozenset(history.name for history in self.histories)
+
     def stamps_of(self, document: Mapping[str, Any]) -> Stamps:
         """Find the three stamps in a packet or stored alert."""
+        return Stamps(*[_stamp(document.get(field)) for field in self.stamp_fields])
 
-    @abstractmethod
     def features(self, alert: Alert, past: Sequence[tuple[float, float]]) -> Mapping[str, Any]:
         """Give the scalars that models may use, by name.
 
@@ -155,14 +187,16 @@ class Survey(ABC):
         past
             (jd, magpsf) of the object's earlier detections.
         """
+        features: Record = alert.document["candidate"]
+        return features
 
-    def format_history(self, name: str, rows: list[Record], alert: Record) -> list[Record]:
-        """Add what the survey derives to new rows of history ``name``; ``alert`` is the carrying document."""
-        return rows
+    def format_history(self, name: str, rows: list[Record], candidate: Record) -> list[Record]:
+        """Make of the packet's rows of history ``name`` what the object keeps: nulls are dropped."""
+        return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
     def topic_of(self, night: date, program: int = 1) -> str:
         """Name of the topic of one night."""
-        raise NotImplementedError
+        return self.topic.format(night=night, program=program)
 
     def filter_prefix(self, candids: Sequence[int] | None, permissions: Sequence[int]) -> list[Stage]:
         """Build the stages that run before a user's filter: match, drop stamps, join the object, cut its history.
@@ -177,7 +211,7 @@ class Survey(ABC):
         match: Stage = {} if candids is None else {"_id": {"$in": list(candids)}}
         if self.program_field is not None:
             match[self.program_field] = {"$in": list(permissions)}
-        shown: Stage = dict.fromkeys(self.kept_fields, 1)
+        shown: Stage = dict.fromkeys((self.object_id_field, *self.kept_fields), 1)
         joined = {"$arrayElemAt": ["$aux", 0]}
         shown["cross_matches"] = {"$getField": {"field": "cross_matches", "input": joined}}
         for history in self.histories:
@@ -196,6 +230,39 @@ class Survey(ABC):
         conditions += [{"$eq": [f"$$item.{name}", value]} for name, value in history.match.items()]
         rows = {"$ifNull": [{"$arrayElemAt": [f"$aux.{history.name}", 0]}, []]}
         return {"$filter": {"input": rows, "as": "item", "cond": {"$and": conditions}}}
+
+
+def _rows(document: Record, name: str) -> list[Record]:
+    """Take the rows of a history out of a document; what is no list of measurements stays where it is."""
+    given = document.pop(name, None)
+    if given is None:
+        return []
+    if not isinstance(given, list) or not all(isinstance(row, dict) for row in given):
+        document[name] = given
+        return []
+    if not all(isinstance(row.get("jd"), float | int) and math.isfinite(row["jd"]) for row in given):
+        raise PacketError(f"required field {name}.jd is missing, null or no time in a row")
+    return given
+
+
+def _stamp(value: Any) -> bytes | None:
+    found = value.get("stampData") if isinstance(value, Mapping) else value
+    return found if isinstance(found, bytes) else None
+
+
+def _fault(packet: Record, required: Iterable[str]) -> str:
+    """Say which required field is to blame."""
+    for name in required:
+        value: Any = packet
+        for part in name.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                return f"required field {name} is missing"
+            value = value[part]
+        if value is None:
+            return f"required field {name} is null"
+        if "." in name and not isinstance(value, int | float):
+            return f"required field {name} is no number: {value!r}"[:500]
+    return "a required field is of another type"
 
 
 SurveyFactory = Callable[[], Survey]

@@ -199,10 +199,10 @@ def test_impossible_packets_are_refused_with_the_reason(path: tuple[str, ...], v
     holder[name] = value
     with pytest.raises(PacketError) as refused:
         ZTF.shape(record)
-    assert any(word in str(refused.value) for word in (name, "missing, null or no number", "impossible"))
+    assert name in str(refused.value)
     if value is None:
         del holder[name]
-        with pytest.raises(PacketError):
+        with pytest.raises(PacketError, match=f"required field .*{name}.* is missing"):
             ZTF.shape(record)
 
 
