@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from kowalski.surveys.base import Alert, History, Record, Survey
 
@@ -83,7 +83,7 @@ class ZTF(Survey):
         return {**candidate, **derived}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return type(value) is float or type(value) is int
 
 

@@ -325,8 +325,8 @@ def _without_keeping(found: str) -> Any:
     return documents
 
 
-def test_packets_of_another_schema_are_refused_one_by_one(packet: Any) -> None:
-    """Whatever stands where rows should be, the survey says so, and the next packet is taken."""
+def test_a_history_of_another_schema_stays_in_the_document(packet: Any) -> None:
+    """Whatever stands where rows should be is kept; rows without a time are refused, and the next packet is taken."""
 
     class Odd(Decoder):
         content: Any
@@ -336,10 +336,15 @@ def test_packets_of_another_schema_are_refused_one_by_one(packet: Any) -> None:
             return [record | {"prv_candidates": self.content}] if record["candid"] == 1 else [record]
 
     decoder = Odd()
-    for content in (5, "text", [1, 2], {"jd": 1.0}, [{"jd": "1"}], [["jd"]]):
+    for content in (5, "text", [1, 2], {"jd": 1.0}, [["jd"]]):
         decoder.content = content
         batch = decode.decode([packet(1), packet(2)], get("ZTF"), decoder)
-        assert [work.alert.candid for work in batch.works] == [2]
-        (refused,) = batch.rejected
-        assert refused.stage == "decode"
-        assert refused.reason
+        first, second = (work.alert for work in batch.works)
+        assert first.document["prv_candidates"] == content
+        assert "prv_candidates" not in second.document
+        assert first.histories["prv_candidates"] == []
+    decoder.content = [{"jd": "1"}]
+    batch = decode.decode([packet(1), packet(2)], get("ZTF"), decoder)
+    assert [work.alert.candid for work in batch.works] == [2]
+    (refused,) = batch.rejected
+    assert (refused.stage, "prv_candidates.jd" in refused.reason) == ("decode", True)
