@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
@@ -17,8 +16,8 @@ from pymongo.errors import PyMongoError
 
 from kowalski.api import extjson
 from kowalski.api.errors import ApiError
+from kowalski.api.formats.envelope import CONTENT_TYPE
 
-CONTENT_TYPE = "application/json; charset=utf-8"
 BUFFER = 4 * 1024 * 1024
 """Bytes up to which an answer is sent as a whole, so that an error on the way still gets its own status."""
 
@@ -49,21 +48,20 @@ def _json(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | Non
     )
 
 
-async def stream(request: web.Request, message: str, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
-    """Answer with data that come as pieces of JSON.
+async def stream(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
+    """Answer with pieces of an envelope.
 
     Small answers are sent as a whole. A large one is sent while it is being read; if that fails in the middle, the
     connection is closed without its proper end, so that nobody takes a part for the whole.
     """
-    start = extjson.dumps({"status": "success", "message": message})[:-1] + b',"data":'
-    buffer, size = [start], len(start)
-    async with aclosing(pieces):  # also when the client leaves: the end of the generator ends the query
-        async for piece in pieces:
-            buffer.append(piece)
-            size += len(piece)
-            if size > BUFFER:
-                return await _stream_rest(request, b"".join(buffer), pieces)
-    return web.Response(body=b"".join([*buffer, b"}"]), headers={"Content-Type": CONTENT_TYPE})
+    buffer: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        buffer.append(piece)
+        size += len(piece)
+        if size > BUFFER:
+            return await _stream_rest(request, b"".join(buffer), pieces)
+    return web.Response(body=b"".join(buffer), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def _stream_rest(request: web.Request, start: bytes, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
@@ -73,7 +71,6 @@ async def _stream_rest(request: web.Request, start: bytes, pieces: AsyncGenerato
         await response.write(start)
         async for piece in pieces:
             await response.write(piece)
-        await response.write(b"}")
     except ConnectionError:
         log.info("a client has left during an answer to %s", request.path)
     except (ApiError, PyMongoError, BSONError) as error:

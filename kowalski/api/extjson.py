@@ -1,6 +1,6 @@
 """MongoDB's relaxed Extended JSON (v2), encoded fast.
 
-What `dumps` and `encode_batch` write decodes to the same values as what `bson.json_util.dumps` writes:
+What `dumps` and `encode` write decodes to the same values as what `bson.json_util.dumps` writes:
 https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/
 """
 
@@ -46,23 +46,6 @@ def dumps(value: Any) -> bytes:
     return orjson.dumps(_mark_not_finite(value), _default, _FLAGS) if b"null" in text else text
 
 
-def encode_batch(batch: bytes) -> tuple[bytes, int]:
-    """Encode documents as the server sends them.
-
-    Parameters
-    ----------
-    batch
-        BSON documents, one after the other.
-
-    Returns
-    -------
-    text, count
-        The documents as JSON with commas between them, and how many they are.
-    """
-    texts = [_encode(raw) for raw in split(batch)]
-    return b",".join(texts), len(texts)
-
-
 def split(batch: bytes) -> Iterator[bytes]:
     """Cut a batch of BSON documents into its documents."""
     start = 0
@@ -72,7 +55,8 @@ def split(batch: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _encode(raw: bytes) -> bytes:
+def encode(raw: bytes) -> bytes:
+    """Encode a document as the server sends it, in BSON."""
     document = bson.decode(raw, OPTIONS)
     text = orjson.dumps(document, _default, _FLAGS)
     if b"null" in text and _NOT_FINITE.search(raw):

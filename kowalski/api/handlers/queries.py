@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from kowalski.api import answers, bodies, queries, services
+from kowalski.api import answers, bodies, queries, results, services
+from kowalski.api.formats import envelope
 from kowalski.api.models.queries import DropQuery, Query, QueryAnswer
 from kowalski.api.queries import Archive
 from kowalski.api.routes import USER, Access, Route
@@ -14,8 +15,10 @@ async def run(request: web.Request) -> web.StreamResponse:
     """Run a query."""
     query = (await bodies.read(request, Query)).root
     message = "Successfully dropped collection" if isinstance(query, DropQuery) else "Successfully executed query"
-    pieces = await queries.answer(query, Archive(services.of(request), request[USER]))
-    return answers.success(message) if pieces is None else await answers.stream(request, message, pieces)
+    archive = Archive(services.of(request), request[USER])
+    result = await queries.answer(query, archive)
+    async with results.closing(result):
+        return await answers.stream(request, envelope.pieces(message, result, archive.encoder()))
 
 
 ROUTES = (

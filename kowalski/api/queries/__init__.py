@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
-from kowalski.api import extjson
 from kowalski.api.models import queries as models
 from kowalski.api.queries import aggregate, cone_search, count_documents, drop, find, find_one, info, near
 from kowalski.api.queries.archive import Archive
+from kowalski.api.results import Result, Value
 
 __all__ = ["Archive", "answer"]
 
 
-async def answer(query: models.AnyQuery, archive: Archive) -> AsyncGenerator[bytes] | None:
-    """Run a query and give its data as pieces of JSON; None if there are none to show."""
+async def answer(query: models.AnyQuery, archive: Archive) -> Result:
+    """Run a query; what it gives is read from the database as it is wanted."""
     match query:
         case models.FindQuery():
             return find.run(query, archive)
@@ -24,23 +22,13 @@ async def answer(query: models.AnyQuery, archive: Archive) -> AsyncGenerator[byt
         case models.NearQuery():
             return near.run(query, archive)
         case models.FindOneQuery():
-            return _whole(await find_one.run(query, archive))
+            return Value(await find_one.run(query, archive))
         case models.CountQuery():
-            return _whole(await count_documents.run(query, archive))
+            return Value(await count_documents.run(query, archive))
         case models.EstimatedCountQuery():
-            return _whole(await count_documents.estimate(query, archive))
+            return Value(await count_documents.estimate(query, archive))
         case models.InfoQuery():
-            return _whole(await info.run(query, archive))
+            return Value(await info.run(query, archive))
         case models.DropQuery():
             await drop.run(query, archive)
-            return None
-
-
-def _whole(data: object) -> AsyncGenerator[bytes] | None:
-    if data is None:
-        return None
-
-    async def piece() -> AsyncGenerator[bytes]:
-        yield extjson.dumps(data)
-
-    return piece()
+            return Value(None)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 from kowalski.api import sandbox
 from kowalski.api.models.queries import AggregateQuery
 from kowalski.api.queries.archive import BATCH, Archive
+from kowalski.api.results import Rows
 
 
-async def run(query: AggregateQuery, archive: Archive) -> AsyncGenerator[bytes]:
-    """Give the documents as pieces of a JSON list."""
+async def run(query: AggregateQuery, archive: Archive) -> Rows:
+    """Give the documents."""
     body, options = query.query, query.kwargs
     sandbox.check_pipeline(body.pipeline)
     cursor = await archive.collection(body.catalog).aggregate_raw_batches(
@@ -20,4 +19,4 @@ async def run(query: AggregateQuery, archive: Archive) -> AsyncGenerator[bytes]:
         comment=archive.user.name,
         batchSize=min(options.batchSize or BATCH, BATCH),
     )
-    return archive.list_of(cursor)
+    return Rows(archive.batches(cursor))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
-import orjson
 from pymongo.asynchronous.collection import AsyncCollection
 
 from kowalski.api import sandbox
 from kowalski.api.models.queries import CatalogPart, PositionOptions
 from kowalski.api.queries.archive import BATCH, Archive
 from kowalski.api.queries.positions import Position
+from kowalski.api.results import Match, Matches
 from kowalski.archive.client import Document
 
 TOGETHER = 16
@@ -27,34 +28,25 @@ def search(
     positions: Sequence[Position],
     condition: Condition,
     options: PositionOptions,
-) -> AsyncGenerator[bytes]:
+) -> Matches:
     """Search each catalog around each position.
 
     Parameters
     ----------
     condition
         Makes MongoDB's condition for a position.
-
-    Returns
-    -------
-    asynchronous iterator of bytes
-        Pieces of ``{catalog: {name of position: [documents]}}``; every position is there, whether or not
-        something was found.
     """
     found = {name: archive.collection(name) for name in catalogs}
     for part in catalogs.values():
         sandbox.check_expression([part.filter, part.projection])
 
-    async def pieces() -> AsyncGenerator[bytes]:
-        separator = b"{"
+    async def matches() -> AsyncGenerator[Match]:
         for name, part in catalogs.items():
-            yield separator + orjson.dumps(name) + b":{"
-            async for piece in _search_one(archive, found[name], part, positions, condition, options):
-                yield piece
-            separator = b"},"
-        yield b"}}" if catalogs else b"{}"
+            async with aclosing(_search_one(archive, found[name], part, positions, condition, options)) as matches:
+                async for position, documents in matches:
+                    yield Match(name, position.name, documents)
 
-    return pieces()
+    return Matches(list(catalogs), matches())
 
 
 async def _search_one(
@@ -64,7 +56,7 @@ async def _search_one(
     positions: Sequence[Position],
     condition: Condition,
     options: PositionOptions,
-) -> AsyncGenerator[bytes]:
+) -> AsyncGenerator[tuple[Position, bytes]]:
     chosen = archive.finding(options)
 
     async def around(position: Position) -> bytes:
@@ -72,14 +64,12 @@ async def _search_one(
         # Joined by $and, so that a filter which names the position itself can't replace the cone.
         match = {"$and": both[::-1] if options.filter_first else both} if part.filter else both[0]
         cursor = collection.find_raw_batches(match, part.projection or None, batch_size=BATCH, **chosen)
-        return b",".join([text async for text in archive.texts(cursor)])
+        return b"".join([batch async for batch in archive.batches(cursor)])
 
-    separator = b""
     for start in range(0, len(positions), TOGETHER):
         some = positions[start : start + TOGETHER]
-        texts = await asyncio.gather(*(around(position) for position in some), return_exceptions=True)
-        for position, text in zip(some, texts, strict=True):
-            if isinstance(text, BaseException):
-                raise text
-            yield separator + orjson.dumps(position.name) + b":[" + text + b"]"
-            separator = b","
+        found = await asyncio.gather(*(around(position) for position in some), return_exceptions=True)
+        for position, documents in zip(some, found, strict=True):
+            if isinstance(documents, BaseException):
+                raise documents
+            yield position, documents

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 from kowalski.api.models.queries import ConeSearchQuery
 from kowalski.api.queries import around, positions
 from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.positions import FIELD, RADIANS, Position
+from kowalski.api.results import Matches
 
 
-def run(query: ConeSearchQuery, archive: Archive) -> AsyncGenerator[bytes]:
-    """Give what is found as pieces of ``{catalog: {object: [documents]}}``."""
+def run(query: ConeSearchQuery, archive: Archive) -> Matches:
+    """Give what is found, by catalog and by object."""
     wanted = query.query.object_coordinates
     radius = wanted.cone_search_radius * RADIANS[wanted.cone_search_unit]
 

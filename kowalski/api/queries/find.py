@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 from kowalski.api import sandbox
 from kowalski.api.models.queries import FindQuery
 from kowalski.api.queries.archive import BATCH, Archive
+from kowalski.api.results import Rows
 
 
-def run(query: FindQuery, archive: Archive) -> AsyncGenerator[bytes]:
-    """Give the documents as pieces of a JSON list."""
+def run(query: FindQuery, archive: Archive) -> Rows:
+    """Give the documents."""
     body = query.query
     sandbox.check_expression([body.filter, body.projection])
     cursor = archive.collection(body.catalog).find_raw_batches(
         body.filter, body.projection or None, batch_size=BATCH, **archive.finding(query.kwargs)
     )
-    return archive.list_of(cursor)
+    return Rows(archive.batches(cursor))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-
 from kowalski.api.models.queries import NearQuery
 from kowalski.api.queries import around, positions
 from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.positions import FIELD, RADIANS, Position
+from kowalski.api.results import Matches
 
 
-def run(query: NearQuery, archive: Archive) -> AsyncGenerator[bytes]:
-    """Give what is found as pieces of ``{catalog: {object: [documents]}}``."""
+def run(query: NearQuery, archive: Archive) -> Matches:
+    """Give what is found, by catalog and by object."""
     body = query.query
     unit = RADIANS[body.distance_units]
     furthest = RADIANS["arcmin"] if body.max_distance is None else body.max_distance * unit

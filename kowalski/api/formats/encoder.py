@@ -1,0 +1,89 @@
+"""Encoding the documents of one answer: in slices, off the event loop where that pays, up to a ceiling."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from kowalski.api import extjson
+from kowalski.api.errors import ApiError
+from kowalski.api.results import Batch
+from kowalski.config.settings import Queries
+
+T = TypeVar("T")
+
+SLICE = 256 * 1024
+"""Bytes of BSON that are encoded at a time: other requests get their turn in between, and memory stays small."""
+SLICE_DOCUMENTS = 100
+"""The same for decoded documents, whose size is not known."""
+INLINE = 32 * 1024
+"""Bytes up to which that is done on the spot: less work than handing it to a thread."""
+
+
+class CeilingError(ApiError):
+    """An answer is larger than this instance gives."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """Counts the rows and bytes of one answer."""
+
+    limits: Queries
+    rows: int = 0
+    bytes: int = 0
+
+    def add(self, rows: int, size: int) -> None:
+        """Count a part of the answer.
+
+        Raises
+        ------
+        CeilingError
+            If there is more of it now than allowed.
+        """
+        self.rows += rows
+        self.bytes += size
+        if self.rows > self.limits.max_rows:
+            raise CeilingError(f"the answer has more than {self.limits.max_rows} documents; use limit and skip")
+        if self.bytes > self.limits.max_bytes:
+            raise CeilingError(f"the answer is larger than {self.limits.max_bytes} bytes; use a projection or a limit")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """What turns documents into text for one answer."""
+
+    threads: ThreadPoolExecutor
+    meter: Meter
+
+    async def run(self, work: Callable[[], T], size: int) -> T:
+        """Do ``work`` on ``size`` bytes of documents, in a thread unless they are few."""
+        return work() if size <= INLINE else await asyncio.get_running_loop().run_in_executor(self.threads, work)
+
+
+def slices(batch: Batch) -> Iterator[Batch]:
+    """Cut a batch into slices of whole documents."""
+    if isinstance(batch, bytes):
+        start = end = 0
+        while end < len(batch):
+            end += int.from_bytes(batch[end : end + 4], "little")
+            if end - start >= SLICE or end >= len(batch):
+                yield batch[start:end]
+                start = end
+    else:
+        for start in range(0, len(batch), SLICE_DOCUMENTS):
+            yield batch[start : start + SLICE_DOCUMENTS]
+
+
+def size_of(batch: Batch) -> int:
+    """Bytes of a batch; a guess if it is decoded."""
+    return len(batch) if isinstance(batch, bytes) else len(batch) * SLICE // SLICE_DOCUMENTS
+
+
+def texts(batch: Batch) -> list[bytes]:
+    """Encode each document of a batch as relaxed Extended JSON."""
+    if isinstance(batch, bytes):
+        return [extjson.encode(raw) for raw in extjson.split(batch)]
+    return [extjson.dumps(document) for document in batch]
