@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import fastavro
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -233,3 +235,27 @@ def test_an_append_is_refused_once_any_of_its_histories_has_grown(collection: Ob
     found = collection.find_one()
     assert found is not None
     assert found["prv_candidates"] == found["fp_hists"] == [detection(0), detection(1)]
+
+
+@pytest.mark.sample_data
+def test_forced_photometry_of_a_real_alert_that_others_carry_again(collection: Objects, sample_data: Path) -> None:
+    """Fourteen points; then eight of the last ten from a fainter alert, then the last ten from a brighter one."""
+    with (sample_data / "ztf_alerts/20231012/2475433850015010009.avro").open("rb") as file:
+        packet: Any = next(fastavro.reader(file))
+    candidate = packet["candidate"]
+
+    def carried(points: list[Row], magnitude: float) -> list[Row]:
+        return SURVEY.format_history("fp_hists", points, candidate | {"magpsf": magnitude})
+
+    points = sorted(packet["fp_hists"], key=lambda row: row["jd"])
+    assert len(points) == 21
+    objects.insert_new(collection, [{"_id": NAME, "fp_hists": carried(points[:14], candidate["magpsf"])}])
+
+    def after(rows: list[Row]) -> list[tuple[float, float]]:
+        collection.bulk_write([objects.merge_rows(NAME, SURVEY.histories, {"fp_hists": rows})])
+        (found,) = collection.find()
+        return [(row["jd"], row["alert_mag"]) for row in found["fp_hists"]]
+
+    own, jd = candidate["magpsf"], [row["jd"] for row in points]
+    assert after(carried(points[11:19], 30.0)) == list(zip(jd, [own] * 14 + [30.0] * 5, strict=False))
+    assert after(carried(points[11:], 15.0)) == list(zip(jd, [own] * 11 + [15.0] * 10, strict=True))
