@@ -33,6 +33,17 @@ from kowalski.testing import instance as instances
 from kowalski.testing import services
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, keep tests of a file together, and those of the whole instance; the latter, being long, go first."""
+
+    def group(item: pytest.Item) -> str:
+        return "instance" if "kowalski" in getattr(item, "fixturenames", ()) else item.location[0]
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: group(item) != "instance")
+
+
 @pytest.fixture(scope="session")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """The instance whose servers all tests use."""

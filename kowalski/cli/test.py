@@ -11,6 +11,7 @@ from kowalski.cli.console import output
 from kowalski.config import PROJECT
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+PROCESSES = 2
 RESULTS = {
     0: "All tests passed.",
     1: "Some tests failed.",
@@ -26,7 +27,11 @@ def register(app: typer.Typer) -> None:
 
 
 def test(context: typer.Context) -> None:
-    """Run all tests, or those that the arguments (pytest's own) choose, e.g. `test tests/config -k legacy`."""
-    done = subprocess.run([sys.executable, "-m", "pytest", *context.args], cwd=PROJECT, check=False)
+    """Run all tests, or those that the arguments (pytest's own) choose, e.g. `test tests/config -k legacy`.
+
+    All of them run in two processes side by side, each with servers of its own: most of the time a test waits.
+    """
+    options = [] if context.args else ["-n", str(PROCESSES), "--dist", "loadgroup", "--no-loadscope-reorder"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *options, *context.args], cwd=PROJECT, check=False)
     output().print(RESULTS.get(done.returncode, f"pytest ended with status {done.returncode}."))
     raise typer.Exit(done.returncode)
