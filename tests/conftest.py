@@ -34,7 +34,7 @@ from kowalski.testing import services
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, keep tests of a file together, and those of the whole instance; the latter, being long, go first."""
+    """Side by side, keep tests of a file together, and those of the whole instance, which are long and go first."""
 
     def group(item: pytest.Item) -> str:
         return "instance" if "kowalski" in getattr(item, "fixturenames", ()) else item.location[0]
