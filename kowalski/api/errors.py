@@ -115,11 +115,11 @@ class UnavailableError(ApiError):
         return {"Retry-After": str(RETRY_SECONDS)}
 
 
-def from_validation(error: ValidationError) -> InvalidRequestError:
-    """Say which parts of a request are wrong."""
+def from_validation(error: ValidationError, part_of: str | None = None) -> InvalidRequestError:
+    """Say which parts of a request (or of the block ``part_of`` in it) are wrong."""
     reasons = []
     for part in error.errors(include_url=False, include_context=False)[:3]:
-        where = ".".join(str(step) for step in part["loc"])
+        where = ".".join(str(step) for step in ((part_of, *part["loc"]) if part_of else part["loc"]))
         what = part["msg"].removeprefix("Value error, ")
         reasons.append(f"{where}: {what}" if where else what)
     return InvalidRequestError("; ".join(reasons)[:MAX_TEXT])

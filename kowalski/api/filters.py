@@ -6,18 +6,28 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
 from pymongo.errors import OperationFailure
 
 from kowalski.api import sandbox
-from kowalski.api.errors import MAX_TEXT, UNENCODABLE, ApiError, ConflictError, InvalidRequestError
-from kowalski.api.models.filters import AUTOSAVE_KEYS, FOLLOWUP_KEYS, PRIORITY_ORDERS, FilterChange, NewFilter
+from kowalski.api.errors import (
+    MAX_TEXT,
+    UNENCODABLE,
+    ApiError,
+    ConflictError,
+    InvalidRequestError,
+    from_validation,
+)
+from kowalski.api.models.filters import FilterChange, NewFilter
 from kowalski.api.services import Services
 from kowalski.archive import filters
+from kowalski.archive.automation import AutoFollowup, Autosave, Block
 from kowalski.archive.client import Document
 from kowalski.archive.filters import FLAGS, FilterConflictError, PipelineTextError, Stage
 from kowalski.surveys import SURVEYS, Survey
 
 TRIAL_MS = 3000
+BLOCKS: dict[str, type[Block]] = {"autosave": Autosave, "auto_followup": AutoFollowup}
 
 Blocks = Mapping[str, Any]
 
@@ -42,6 +52,10 @@ async def save(services: Services, body: NewFilter) -> tuple[str, Document]:
     message = await _try(services, survey, body.permissions, stages)
     given = {name: getattr(body, name) for name in FLAGS if name in body.model_fields_set}
     flags = await _checked(services, survey, body.permissions, given, "Cannot test {name} pipeline: invalid keys")
+    if flags.get("auto_followup"):
+        if not flags["auto_followup"].get("pipeline"):
+            raise ApiError("auto_followup must have a pipeline")
+        await _check_priorities(services, flags["auto_followup"])
     version = filters.new_version(text)
     facts = {"catalog": survey.alerts, "permissions": body.permissions}
     key = (body.group_id, body.filter_id)
@@ -72,21 +86,16 @@ async def modify(services: Services, body: FilterChange) -> Document:
         raise ApiError(f"Cannot update filter id {body.filter_id}: filter version fid not in filter history")
     survey = _survey(stored["catalog"])
     complaint = f"Cannot update filter id {body.filter_id}: {{name}} contains invalid keys"
-    checked = await _checked(services, survey, stored["permissions"], given, complaint, but=body.filter_id)
-    updated = await filters.update(services.system, body.filter_id, _merged(stored, checked))
+    known = {name: stored[name] for name in BLOCKS if isinstance(stored.get(name), dict)}
+    checked = await _checked(services, survey, stored["permissions"], given, complaint, known=known)
+    if checked.get("auto_followup"):
+        await _check_priorities(
+            services, {**known.get("auto_followup", {}), **checked["auto_followup"]}, body.filter_id
+        )
+    updated = await filters.update(services.system, body.filter_id, checked)
     if updated is None:
         raise ApiError(f"Filter id {body.filter_id} not found")
     return updated
-
-
-def _merged(stored: Document, given: Blocks) -> dict[str, Any]:
-    """Let a block that only switches on or off keep what else the stored one says."""
-    merged = dict(given)
-    for name in ("autosave", "auto_followup"):
-        block, known = given.get(name), stored.get(name)
-        if isinstance(block, dict) and set(block) == {"active"} and isinstance(known, dict):
-            merged[name] = {**known, **block}
-    return merged
 
 
 async def _checked(
@@ -96,39 +105,39 @@ async def _checked(
     given: Blocks,
     complaint: str,
     *,
-    but: int | None = None,
+    known: Mapping[str, Blocks] | None = None,
 ) -> dict[str, Any]:
-    """Check autosave and auto_followup blocks; their pipelines become text."""
+    """Check autosave and auto_followup blocks, as changes of those that are ``known``; their pipelines become text."""
     checked = dict(given)
-    for name, allowed in (("autosave", AUTOSAVE_KEYS), ("auto_followup", FOLLOWUP_KEYS)):
+    for name, model in BLOCKS.items():
         block = given.get(name)
         if not isinstance(block, dict) or not block:
             continue
-        if set(block) - allowed:
+        if block.keys() - model.model_fields.keys():
             raise ApiError(complaint.format(name=name))
-        if name == "auto_followup":
-            await _check_followup(services, block, but)
-        if block.get("pipeline") is not None:
+        read = _read(name, model, {**(known or {}).get(name, {}), **block})
+        checked[name] = block | {key: value for key, value in read.items() if key in block}
+        if "pipeline" in read and block.get("pipeline"):
             text, stages = _pipeline(block["pipeline"], f"{name} pipeline")
             await _try(services, survey, permissions, stages)
-            checked[name] = {**block, "pipeline": text}
+            checked[name]["pipeline"] = text
     return checked
 
 
-async def _check_followup(services: Services, block: Blocks, but: int | None) -> None:
-    if set(block) == {"active"}:
-        return
-    if block.get("pipeline") is None:
-        raise ApiError("auto_followup must have a pipeline")
-    order = block.get("priority_order")
-    if order is None:
-        return
-    if order not in PRIORITY_ORDERS:
-        raise ApiError(f"priority_order must be one of {', '.join(PRIORITY_ORDERS)}")
+def _read(name: str, model: type[Block], block: Blocks) -> dict[str, Any]:
     try:
-        allocation = int(block.get("allocation_id", ""))
-    except (TypeError, ValueError) as error:
-        raise ApiError("auto_followup with priority_order needs a numeric allocation_id") from error
+        return model.model_validate(block).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise from_validation(error, name) from error
+
+
+async def _check_priorities(services: Services, block: Blocks, but: int | None = None) -> None:
+    """Check that all filters (``but`` one) that use an allocation agree on what its priorities mean."""
+    order, allocation = block.get("priority_order"), block.get("allocation_id")
+    if not order:
+        return
+    if allocation is None:
+        raise ApiError("auto_followup with priority_order needs an allocation_id")
     if await filters.priority_orders(services.system, allocation, but=but) - {order}:
         raise ApiError(
             "existing filters with the same allocation have priority_order set to a different value,"

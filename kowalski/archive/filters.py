@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -227,26 +227,30 @@ async def _push_version(
     return updated
 
 
-async def update(
-    system: AsyncDatabase[Document], filter_id: int, values: Mapping[str, Any], removed: Sequence[str] = ()
-) -> Document | None:
-    """Set fields of a filter (dotted names reach into blocks) and return what it is then, None if there is none.
+async def update(system: AsyncDatabase[Document], filter_id: int, values: Mapping[str, Any]) -> Document | None:
+    """Set fields of a filter and return what it is then, None if there is none.
 
+    A block is merged with the one that is stored, so that two changes of it at the same time are both kept.
     ``active: true`` and another ``active_fid`` lift a suspension.
     """
-    unset = dict.fromkeys(removed, "")
+    changes: Document = {name: _merged(name, value) for name, value in values.items()}
     if values.get("active") is True or "active_fid" in values:
-        unset["suspended"] = ""
-    change: dict[str, Any] = {"$set": {**values, "last_modified": datetime.now(UTC)}}
-    if unset:
-        change["$unset"] = unset
+        changes["suspended"] = "$$REMOVE"
     match: dict[str, Any] = {"filter_id": filter_id}
     if "active_fid" in values:
         match["fv.fid"] = values["active_fid"]
     updated: Document | None = await system[names.FILTERS].find_one_and_update(
-        match, change, return_document=ReturnDocument.AFTER
+        match, [{"$set": {**changes, "last_modified": datetime.now(UTC)}}], return_document=ReturnDocument.AFTER
     )
     return updated
+
+
+def _merged(name: str, value: Any) -> Document:
+    """Say what becomes of a field; users' content is quoted, as it may look like an expression."""
+    given = {"$literal": value}
+    if not isinstance(value, Mapping) or not value:
+        return given
+    return {"$cond": [{"$eq": [{"$type": f"${name}"}, "object"]}, {"$mergeObjects": [f"${name}", given]}, given]}
 
 
 async def remove(system: AsyncDatabase[Document], filter_id: int) -> bool:

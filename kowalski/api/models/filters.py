@@ -4,39 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
 from kowalski.api.models.common import CatalogName, Request, Success
-
-AUTOSAVE_KEYS = frozenset({"active", "comment", "ignore_group_ids", "pipeline", "saver_id"})
-FOLLOWUP_KEYS = frozenset(
-    {
-        "active",
-        "allocation_id",
-        "comment",
-        "ignore_allocation_ids",
-        "implements_update",
-        "not_if_tns_reported",
-        "payload",
-        "pipeline",
-        "priority_order",
-        "radius",
-        "target_group_ids",
-        "validity_days",
-    }
-)
-PRIORITY_ORDERS = ("asc", "desc")
+from kowalski.archive.automation import AutoFollowup, Autosave
 
 Number = Annotated[int, Field(ge=1)]
 PipelineText = Annotated[
     list[dict[str, Any]] | str, Field(description="Stages of an aggregation, as a list or as (Extended) JSON text.")
 ]
-Autosave = Annotated[
+AutosaveBlock = Annotated[
     bool | dict[str, Any],
-    Field(description=f"Whether passing objects are saved, or how: keys {', '.join(sorted(AUTOSAVE_KEYS))}."),
+    Field(description="Whether passing objects are saved, or how."),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, Autosave.model_json_schema()]}),
 ]
-Followup = Annotated[
-    dict[str, Any], Field(description=f"What follow-up to ask for: keys {', '.join(sorted(FOLLOWUP_KEYS))}.")
+FollowupBlock = Annotated[
+    dict[str, Any],
+    Field(description="What follow-up to ask for."),
+    WithJsonSchema(AutoFollowup.model_json_schema()),
 ]
 
 
@@ -48,8 +33,8 @@ class NewFilter(Request):
     catalog: CatalogName
     permissions: Annotated[list[int], Field(description="Program ids that the filter may see.")]
     pipeline: PipelineText
-    autosave: Autosave = False
-    auto_followup: Followup = {}
+    autosave: AutosaveBlock = False
+    auto_followup: FollowupBlock = {}
     update_annotations: bool = False
     active: bool = True
 
@@ -60,8 +45,8 @@ class FilterChange(Request):
     filter_id: Number
     active: bool | None = None
     active_fid: Annotated[str, Field(description="The version to use from now on.")] | None = None
-    autosave: Autosave | None = None
-    auto_followup: Followup | None = None
+    autosave: AutosaveBlock | None = None
+    auto_followup: FollowupBlock | None = None
     update_annotations: bool | None = None
 
     @model_validator(mode="after")

@@ -61,8 +61,58 @@ async def test_blocks_are_stored_as_sent_with_pipelines_as_text(admin: Any) -> N
     assert (await changed(admin, autosave=block))["autosave"] == block
     expected = {**FOLLOWUP, "pipeline": json.dumps(CUT)}
     assert (await changed(admin, auto_followup=FOLLOWUP))["auto_followup"] == expected
-    # Switching off and on must not lose the rest.
-    assert (await changed(admin, autosave={"active": False}))["autosave"] == {**block, "active": False}
+
+
+async def test_a_changed_block_keeps_what_is_not_named(admin: Any) -> None:
+    """Switching off and on must not lose the rest, nor do two changes at the same time lose one."""
+    await saved(admin)
+    # as SkyPortal's page does it: the switch first, then the rest
+    assert (await changed(admin, auto_followup={"active": True}))["auto_followup"] == {"active": True}
+    changes = ({"comment": "bright"}, {"radius": 2, "priority_order": "asc", "allocation_id": 3}, {"pipeline": CUT})
+    await asyncio.gather(*(changed(admin, auto_followup=change) for change in changes))
+    stored = await changed(admin, auto_followup={"active": False, "comment": None})
+    assert stored["auto_followup"] == {
+        "active": False, "comment": None, "radius": 2.0, "priority_order": "asc", "allocation_id": 3,
+        "pipeline": json.dumps(CUT),
+    }  # fmt: skip
+    assert (await changed(admin, auto_followup={}))["auto_followup"] == {}
+    assert (await changed(admin, autosave={"comment": "$active"}))["autosave"] == {"comment": "$active"}
+    assert (await changed(admin, autosave=False))["autosave"] is False
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"auto_followup": {"radius": "wide"}}, "auto_followup.radius"),
+        ({"auto_followup": {"radius": 0}}, "auto_followup.radius"),
+        ({"auto_followup": {"payload": {"priority": "high"}}}, "priority must be a number"),
+        ({"auto_followup": {"payload": {"urgency": None, "priority": 1}}}, "urgency must be a number"),
+        ({"auto_followup": {"payload": [1]}}, "auto_followup.payload"),
+        ({"auto_followup": {"allocation_id": "mine"}}, "auto_followup.allocation_id"),
+        ({"auto_followup": {"priority_order": "desc"}}, "needs an allocation_id"),
+        ({"auto_followup": {"pipeline": [{"$lookup": {"from": "users"}}]}}, "forbidden stages"),
+        ({"autosave": {"ignore_group_ids": [1, "x"]}}, "autosave.ignore_group_ids.1"),
+        ({"autosave": {"saver_id": 1.5}}, "autosave.saver_id"),
+        ({"autosave": {"active": "perhaps"}}, "autosave.active"),
+    ],
+)
+async def test_the_parts_of_blocks_have_types(admin: Any, block: dict[str, Any], message: str) -> None:
+    await saved(admin)
+    status, answer = await admin("PATCH", "/api/filters", {"filter_id": 1, **block})
+    assert (status, answer["status"]) == (400, "error")
+    assert message in answer["message"]
+
+
+async def test_numbers_in_blocks_may_be_text(admin: Any) -> None:
+    """They come from forms; an allocation is the same one whichever way it was written."""
+    block = {**FOLLOWUP, "allocation_id": "4", "payload": {"priority": "2"}, "radius": "", "not_if_tns_reported": None}
+    await saved(admin, autosave=True, auto_followup=block)
+    other = {**FOLLOWUP, "allocation_id": 4, "priority_order": "asc"}
+    status, answer = await admin(
+        "POST", "/api/filters", {**FILTER, "filter_id": 2, "autosave": True, "auto_followup": other}
+    )
+    assert status == 400
+    assert "filters with the same allocation have priority_order set to a different value" in answer["message"]
 
 
 async def test_priority_orders_of_an_allocation_agree(admin: Any) -> None:
