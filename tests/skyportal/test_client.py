@@ -193,6 +193,7 @@ async def test_an_error_with_status_200_is_one(serve: Serve) -> None:
         ("99999", 3600.0, 3600.0),
         ("soon", None, None),
     ],
+    ids=["a later date", "a past date", "seconds", "nonsense"],
 )
 async def test_retry_after_is_a_date_or_nonsense(
     serve: Serve, text: str, low: float | None, high: float | None
