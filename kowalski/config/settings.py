@@ -306,6 +306,7 @@ class Filters(Section):
     batch_max_time_ms: Positive = 3_000
     max_failures: Positive = 5
     reload_seconds: Seconds = 3.0
+    sample_every: Positive = 64
 
 
 class SkyPortal(Section):
