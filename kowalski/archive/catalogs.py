@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pymongo.collection import Collection
@@ -17,7 +18,7 @@ from pymongo.database import Database
 
 from kowalski.archive import indexes
 from kowalski.archive.client import Document
-from kowalski.config.settings import CrossMatch
+from kowalski.config.settings import CrossMatch, Latest
 from kowalski.science import pairs
 from kowalski.science.coordinates import Floats, best_order, healpix_field, healpix_neighbourhood, separation
 from kowalski.science.galaxies import ELLIPSES, NEARBY, DistanceRule
@@ -83,7 +84,10 @@ class Catalog:
                 matches[left].append(matched)
         if rule is not None:
             _add_nearby(matches, rule, ra, dec)
-        return matches
+        latest = self.declared.latest
+        if latest is None:
+            return matches
+        return [sorted(found, key=lambda one: _time(one, latest.time))[-1:] for found in matches]
 
     def _query(self, where: Document, cell: str | None) -> list[Document]:
         extra: Document = {POSITION: "$coordinates.radec_geojson.coordinates"}
@@ -98,6 +102,8 @@ class Catalog:
         unnamed = [name for order in self.carried if (name := healpix_field(order)) not in shown]
         if unnamed and (excludes or "coordinates" in shown):
             stages.append({"$unset": unnamed})
+        if self.declared.latest is not None:
+            stages += _newest_only(self.declared.latest)
         return list(self.collection.aggregate(stages))
 
     def _rule(self) -> DistanceRule | None:
@@ -110,6 +116,20 @@ class Catalog:
             kpc=declared.cm_at_distance or 0.0,
             near_arcsec=declared.cm_low_distance or 0.0,
         )
+
+
+def _newest_only(latest: Latest) -> list[Document]:
+    """Build the stages that leave the newest document of each object, so that few travel."""
+    newest = {"$top": {"sortBy": {latest.time: -1}, "output": "$$ROOT"}}
+    return [{"$group": {"_id": f"${latest.object}", "found": newest}}, {"$replaceWith": "$found"}]
+
+
+def _time(document: Document, name: str) -> float:
+    """Read a time that may lie in a nested document; one without it is older than all others."""
+    value: Any = document
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value if isinstance(value, float | int) else -math.inf
 
 
 def _excludes(projection: Document) -> bool:
@@ -156,6 +176,17 @@ class Catalogs:
         """Match positions with every catalog; each position has a list for every usable catalog, empty if no match."""
         self.refresh()
         return {name: catalog.match(ra, dec) for name, catalog in self._present.items()}
+
+    @property
+    def any_grow(self) -> bool:
+        """Whether known objects are matched again with any of them."""
+        return any(declared.refresh for declared in self._declared.values())
+
+    def match_again(self, ra: Floats, dec: Floats) -> dict[str, Matches]:
+        """Match positions of known objects with those catalogs that grow, and are declared so."""
+        self.refresh()
+        growing = {name: catalog for name, catalog in self._present.items() if catalog.declared.refresh}
+        return {name: catalog.match(ra, dec) for name, catalog in growing.items()}
 
     def refresh(self) -> None:
         """Look up which catalogs are there, if that is due: so that `missing` tells it before the first match, too."""

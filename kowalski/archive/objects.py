@@ -104,6 +104,11 @@ def append_rows(object_id: str, rows: Mapping[str, list[Row]], sizes: Mapping[st
     return UpdateOne({"_id": object_id, **unchanged}, {"$push": {name: {"$each": new} for name, new in rows.items()}})
 
 
+def set_matches(object_id: str, matches: Mapping[str, list[Row]]) -> UpdateOne:
+    """Build the update that puts cross-matches (by catalog) in place of earlier ones."""
+    return UpdateOne({"_id": object_id}, {"$set": {f"cross_matches.{name}": found for name, found in matches.items()}})
+
+
 def merge_rows(object_id: str, histories: Sequence[History], rows: Mapping[str, list[Row]]) -> UpdateOne:
     """Build the update that merges ``rows`` (by history name) into the object's document.
 

@@ -49,7 +49,7 @@ class Batch:
     known: dict[str, Known] = field(default_factory=dict)
     """What the archive already holds of the batch's objects."""
     matches: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
-    """Cross-matches of new objects: object id -> catalog -> documents."""
+    """Cross-matches: object id -> catalog -> documents; for known objects only of catalogs that grow."""
 
     def objects(self) -> dict[str, list[Work]]:
         """Group the works by object; those of one object stay in order of jd."""

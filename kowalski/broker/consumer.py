@@ -59,9 +59,7 @@ class AlertBroker:
         self._limits = settings.broker
         self._survey = survey
         self._pattern = topic_pattern(settings, survey, tuple(nights))
-        switch = settings.surveys.get(survey.name)
-        address = (switch.scheduler_address if switch is not None else None) or settings.dask.address
-        self._dispatcher = Dispatcher(address)
+        self._dispatcher = Dispatcher(settings.scheduler_of(survey.name))
         self._ledger = Ledger()
         self._patience = Patience()
         self._books = Bookkeeping(settings, survey)

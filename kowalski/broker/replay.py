@@ -37,12 +37,11 @@ def replay(settings: Settings, system: Database[Document], ids: Sequence[dict[st
         If the Dask cluster does not answer, or goes away on the way; what is not reported yet stays in the list.
     """
     letters = system[names.DEAD_LETTERS]
-    dispatcher = Dispatcher(settings.dask.address)
+    clusters = _Clusters(settings)
     pending = list(enumerate(ids))
-    spools: dict[str, Spool] = {}
     try:
-        while pending or len(dispatcher):
-            while pending and len(dispatcher) < IN_FLIGHT:
+        while pending or clusters.busy:
+            while pending and clusters.busy < IN_FLIGHT:
                 number, where = pending.pop(0)
                 letter = letters.find_one({"_id": where})
                 if letter is None:
@@ -50,17 +49,44 @@ def replay(settings: Settings, system: Database[Document], ids: Sequence[dict[st
                 elif letter["size"] > len(letter["value"]):
                     yield Replayed(where, "it is too large: only a part of it was kept")
                 else:
-                    survey = letter["survey"]
-                    if survey not in spools:
-                        spools[survey] = Spool(settings.spool, survey)
-                    dispatcher.submit(number, spools[survey].write([_packet(letter)]))
-            for finished in dispatcher.collect():
+                    clusters.submit(number, letter)
+            for finished in clusters.collect():
                 yield _outcome(finished, ids[finished.number], system)
             time.sleep(POLL_SECONDS)
     finally:
-        dispatcher.close()
-        for own in spools.values():
-            own.close()
+        clusters.close()
+
+
+class _Clusters:
+    """The Dask clusters and spools of those surveys that the dead letters are of, opened when first needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._spools: dict[str, Spool] = {}
+
+    @property
+    def busy(self) -> int:
+        """How many letters are in work."""
+        return sum(map(len, self._dispatchers.values()))
+
+    def submit(self, number: int, letter: Document) -> None:
+        survey = letter["survey"]
+        address = self._settings.scheduler_of(survey)
+        if survey not in self._spools:
+            self._spools[survey] = Spool(self._settings.spool, survey)
+        if address not in self._dispatchers:
+            self._dispatchers[address] = Dispatcher(address)
+        self._dispatchers[address].submit(number, self._spools[survey].write([_packet(letter)]))
+
+    def collect(self) -> list[Finished]:
+        return [finished for dispatcher in self._dispatchers.values() for finished in dispatcher.collect()]
+
+    def close(self) -> None:
+        for dispatcher in self._dispatchers.values():
+            dispatcher.close()
+        for spool in self._spools.values():
+            spool.close()
 
 
 def _packet(letter: Document) -> Packet:

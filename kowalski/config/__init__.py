@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from kowalski import surveys
 from kowalski.config import sources
 from kowalski.config.errors import ConfigError, sentence, unknown
-from kowalski.config.legacy import LATER_SURVEYS, translate
+from kowalski.config.legacy import translate
 from kowalski.config.secrets import Secrets
 from kowalski.config.settings import MachineLearning, Settings
 
@@ -58,7 +58,6 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> L
         merged = overlay if is_complete else sources.merge(merged, overlay)
     variables = sources.from_environment(environ, merged)
     merged = sources.merge(merged, variables)
-    warnings += _drop_later_surveys(merged)
     settings = _validate(merged, source, variables)
     for name in type(settings.path).model_fields:
         setattr(settings.path, name, (PROJECT / getattr(settings.path, name)).resolve())
@@ -77,10 +76,6 @@ def _operators_file(path: Path | None, environ: Mapping[str, str]) -> Path | Non
     return usual if usual.is_file() else None
 
 
-SURVEY_SECTIONS = (("surveys",), ("ml",), ("database", "xmatch"))
-"""Where keys are names of surveys."""
-
-
 def _surveys_in(merged: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any], list[str]]]:
     """Go through the sections whose keys are names of surveys: where they are, what they hold, their other keys."""
     places: dict[tuple[str, ...], list[str]] = {
@@ -94,16 +89,6 @@ def _surveys_in(merged: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], di
             level = level.get(part) if isinstance(level, dict) else None
         if isinstance(level, dict):
             yield path, level, others
-
-
-def _drop_later_surveys(merged: dict[str, Any]) -> list[str]:
-    """Take out what is set of surveys that only later versions take in."""
-    warnings = []
-    for path, section, _ in _surveys_in(merged):
-        for name in LATER_SURVEYS & section.keys():
-            del section[name]
-            warnings.append(f"{'.'.join((*path, name))} has no effect: this version does not take in {name}")
-    return sorted(warnings)
 
 
 def _validate(merged: dict[str, Any], source: Path | None, variables: Mapping[str, Any]) -> Settings:

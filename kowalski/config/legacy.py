@@ -17,6 +17,9 @@ MOVED = {
     "database.max_wired_tiger_cache": "database.cache_gb",
     "dask.dashboard_address": "dask.dashboard_port",
     "enabled.ztf": "surveys.ZTF.enabled",
+    "enabled.pgir": "surveys.PGIR.enabled",
+    "enabled.wntr": "surveys.WNTR.enabled",
+    "enabled.turbo": "surveys.TURBO.enabled",
 }
 """Where a setting of the existing system lives now."""
 
@@ -39,7 +42,7 @@ MEANINGLESS = {
     "dask_turbo": "one Dask cluster serves all surveys",
     "skyportal.username": "the token names the user",
     "misc": "its settings have moved to other sections",
-    "enabled": "this version takes in ZTF only",
+    "enabled": "each survey's section has a switch",
     "path.app": "paths follow from the project's folder",
     "path.docs": "paths follow from the project's folder",
     "path.logs": "logs are kept under path.run",
@@ -57,10 +60,6 @@ MEANINGLESS = {
     "slack": "the performance report is not part of this version",
 }
 """Settings of the existing system without effect here, and why."""
-
-
-LATER_SURVEYS = frozenset({"PGIR", "WNTR", "TURBO"})
-"""Surveys of the existing system that this version does not take in; what is set of them is left out."""
 
 PUBLISHED_KEYS = ("abc0123",)
 """Token keys that everybody can read in the existing system's defaults; a random one takes their place."""

@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 
 def _no_switch(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a number")
-    return value
-
-
-def _network(value: str) -> str:
-    ip_network(value, strict=False)  # a ValueError says what is wrong
     return value
 
 
@@ -35,8 +29,6 @@ Seconds = Annotated[float, Number, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Measure = Annotated[float, Number, Field(gt=0, allow_inf_nan=False)]
 Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([kKMGT]i?B)?$")]
 Duration = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?(s|m|h|d|(second|minute|hour|day)s?)$")]
-Network = Annotated[str, AfterValidator(_network)]
-"""An address, or a network as ``10.0.0.0/8``."""
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
 """Not empty, and on one line."""
 
@@ -72,11 +64,6 @@ class Server(Section):
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     jwt_exp_delta_seconds: Positive | None = 30 * 24 * 3600
     login_attempts_per_minute: Positive = 20
-    login_attempts_per_address: Positive = 100
-    login_attempts_per_account: Positive = 100
-    requests_per_minute: Positive | None = None
-    trusted_proxies: list[Network] = []
-    audit_days: Positive = 365
     user_cache_seconds: Annotated[float, Number, Field(ge=0, le=1e9, allow_inf_nan=False)] = 5.0
     default_permissions: dict[str, list[Annotated[int, Number, Field(ge=0, le=2**31 - 1)]]] = {}
     contact: Contact = Contact()
@@ -120,6 +107,13 @@ class Index(Section):
     unique: bool = False
 
 
+class Latest(Section):
+    """Which of several matches is kept: that of the largest ``time``, compared per ``object``; both are fields."""
+
+    object: Text
+    time: Text
+
+
 class CrossMatch(Section):
     """How alerts of a survey are matched with one catalog (a collection of the data database)."""
 
@@ -132,12 +126,16 @@ class CrossMatch(Section):
     distance_method: Literal["redshift", "z", "mpc", "Mpc"] | None = None
     cm_at_distance: Measure | None = None
     cm_low_distance: Measure | None = None
+    latest: Latest | None = None
+    refresh: bool = False
 
     @model_validator(mode="after")
     def _distance_is_whole(self) -> CrossMatch:
         needed = (self.distance_value, self.distance_method, self.cm_at_distance, self.cm_low_distance)
         if self.use_distance and None in needed:
             raise ValueError("use_distance needs distance_value, distance_method, cm_at_distance and cm_low_distance")
+        if self.use_distance and self.latest is not None:
+            raise ValueError("use_distance and latest can't be combined")
         return self
 
 
@@ -319,7 +317,6 @@ class Filters(Section):
     batch_max_time_ms: Positive = 3_000
     max_failures: Positive = 5
     reload_seconds: Seconds = 3.0
-    sample_every: Positive = 64
 
 
 class SkyPortal(Section):
@@ -383,6 +380,11 @@ class Settings(Section):
     def enabled_surveys(self) -> tuple[str, ...]:
         """Names of the surveys whose alerts are taken in."""
         return tuple(name for name, switch in self.surveys.items() if switch.enabled)
+
+    def scheduler_of(self, survey: str) -> str:
+        """Address of the Dask scheduler whose workers take the alerts of ``survey``."""
+        switch = self.surveys.get(survey)
+        return (switch.scheduler_address if switch is not None else None) or self.dask.address
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Settings:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from kowalski.surveys.base import Survey
+from kowalski.surveys.pgir import PGIR
+from kowalski.surveys.turbo import TURBO
+from kowalski.surveys.winter import WINTER
 from kowalski.surveys.ztf import ZTF
 
 __all__ = ["SURVEYS", "Survey", "get"]
 
-SURVEYS: dict[str, Survey] = {survey.name: survey for survey in (ZTF(),)}
+SURVEYS: dict[str, Survey] = {survey.name: survey for survey in (ZTF(), PGIR(), WINTER(), TURBO())}
 
 
 def get(name: str) -> Survey:

@@ -321,3 +321,37 @@ def test_indexes_say_what_a_catalog_carries(data: Database[Document]) -> None:
     data["c"].create_index([("mag", 1), ("coordinates.hpx_14", 1)])  # serves no search by cell
     assert indexes.healpix_orders(data, "c") == [8, 16]
     assert indexes.has_sphere(data, "c")
+
+
+# Catalogs that grow
+
+
+def detection(number: int, name: str, arcsec: float, jd: float, program: int = 1) -> Document:
+    """An alert that lies ``arcsec`` north of (150, 20)."""
+    candidate = {"jd": jd, "programid": program}
+    return source(number, 150.0, 20.0 + arcsec / 3600.0, objectId=name, candidate=candidate, stamp=b"x" * 1000)
+
+
+def test_of_many_alerts_only_the_newest_nearby_is_a_match(data: Database[Document]) -> None:
+    data["alerts"].insert_many(
+        [
+            *(detection(number, "near", 1.0, 2460000.5 + number) for number in range(20)),
+            detection(30, "newer", 3.0, 2460030.5),
+            detection(31, "newest, but private", 1.0, 2460040.5, program=2),
+            detection(32, "newest, but too far", 9.0, 2460050.5),
+            {**source(33, 10.0, 20.0), "objectId": "without a time"},
+        ]
+    )
+    data["alerts"].create_index(SPHERE)
+    declared = {
+        "cone_search_radius": 8.0,
+        "filter": {"candidate.programid": {"$ne": 2}},
+        "projection": {"_id": 0, "objectId": 1, "candidate.jd": 1},
+        "latest": {"object": "objectId", "time": "candidate.jd"},
+    }
+    found = matched(data, "alerts", [150.0, 10.0, 200.0], [20.0, 20.0, 0.0], **declared)
+    assert found == [
+        [{"objectId": "newer", "candidate": {"jd": 2460030.5}}],
+        [{"objectId": "without a time"}],
+        [],
+    ]

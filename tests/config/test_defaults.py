@@ -57,7 +57,7 @@ def test_nothing_else_is_written() -> None:
         known = {key.split(".")[1] for key in DEFAULTS if key.startswith(f"{section}.")}
         if section not in ("surveys", "ml"):
             assert set(content) == known
-    assert set(WRITTEN["ml"]) == {"use_tensorflow", "device", *surveys.SURVEYS}
+    assert {"use_tensorflow", "device"} < set(WRITTEN["ml"]) <= {"use_tensorflow", "device", *surveys.SURVEYS}
     assert set(WRITTEN["surveys"]) == set(surveys.SURVEYS)
 
 
@@ -76,7 +76,7 @@ def test_each_setting_is_explained(key: str) -> None:
 def test_the_defaults_are_valid_and_load_without_a_warning() -> None:
     loaded = load(environ={"KOWALSKI_CONFIG": str(PROJECT / "config.defaults.yaml")})
     assert loaded.warnings == []
-    assert loaded.settings.enabled_surveys == ("ZTF",)
+    assert set(loaded.settings.enabled_surveys) == set(surveys.SURVEYS)
 
 
 def test_every_index_has_a_name_of_its_own() -> None:
@@ -94,6 +94,35 @@ def test_catalogs_of_ztf() -> None:
         assert catalog.projection.get("_id") == 1, name
         if catalog.use_distance:
             assert {catalog.distance_value, "ra", "dec"} <= set(catalog.projection), name
+
+
+@pytest.mark.parametrize(
+    ("survey", "count", "radii"),
+    [
+        ("PGIR", 11, {8.0, 300.0}),
+        ("WNTR", 10, {2.0, 5.0, 300.0}),
+        ("TURBO", 0, set()),
+    ],
+)
+def test_catalogs_of_infrared_surveys(survey: str, count: int, radii: set[float]) -> None:
+    """Those of the first survey with radii of their own, and its newest public alert beside them."""
+    catalogs = load(environ={}).settings.database.xmatch
+    own = dict(catalogs[survey])
+    neighbour = own.pop("ZTF_alerts")
+    assert (neighbour.refresh, neighbour.filter) == (True, {"candidate.programid": 1})
+    assert neighbour.cone_search_radius == (2 if survey == "WNTR" else 8)
+    assert len(own) == count
+    assert {catalog.cone_search_radius for catalog in own.values()} == radii
+    for name, catalog in own.items():
+        assert catalog.projection == catalogs["ZTF"][name].projection
+
+
+@pytest.mark.parametrize("survey", surveys.SURVEYS.values(), ids=lambda survey: survey.name)
+def test_indexes_of_each_survey(survey: surveys.Survey) -> None:
+    indexes = load(environ={}).settings.database.indexes[survey.alerts]
+    assert [index.fields for index in indexes if index.unique] == [[("candid", -1)]]
+    assert [(survey.object_id_field, -1)] in [index.fields for index in indexes]
+    assert any(index.fields[0] == ("coordinates.radec_geojson", "2dsphere") for index in indexes)
 
 
 def test_models_of_ztf() -> None:

@@ -130,7 +130,7 @@ kowalski:
     logging_level: DEBUG
     openapi_validate: False
   slack: {{slack_bot_token: null, slack_channel_id: null}}
-  enabled: {{ztf: True, pgir: True, wntr: True, turbo: True}}
+  enabled: {{ztf: True, pgir: True, wntr: False, turbo: True, zuds: True}}
   path: {{app: /app, docs: /app/docs, ml_models_ztf: /app/models/, ml_models_pgir: /app/models/, logs: /data/logs/,
           data: /data, queries: /data/queries, tess: /data/tess, tmp: /_tmp, kafka: /kafka}}
   supervisord: {{api: {{supervisord: {{nodaemon: true}}}}, ingester: {{}}}}
@@ -169,7 +169,10 @@ def test_what_still_means_something_is_taken(legacy: Path) -> None:
     assert settings.queries.max_time_ms == 300000
     assert settings.logging.level == "debug"
     assert str(settings.path.data) == "/data"
-    assert settings.enabled_surveys == ("ZTF",)
+    assert settings.database.xmatch["PGIR"]["AllWISE"].cone_search_radius == 8
+    assert [index.name for index in settings.database.indexes["PGIR_alerts"]] == ["objectId"]
+    assert {"ZTF", "PGIR", "TURBO"} <= set(settings.enabled_surveys)
+    assert "WNTR" not in settings.enabled_surveys
 
 
 def test_feature_lists_may_be_tuples_as_text(legacy: Path) -> None:
@@ -193,7 +196,6 @@ def test_what_has_lost_its_meaning_is_told(legacy: Path) -> None:
         "kafka.processes_per_topic",
         "database.collections",
         "database.filters",
-        "database.xmatch.PGIR",
         "dask_turbo",
         "skyportal.username",
         "misc",
@@ -217,9 +219,11 @@ def test_a_key_of_ones_own_does(tmp_path: Path) -> None:
     assert load(tmp_path / "c.yaml", {}).settings.server.jwt_secret_key == "a-key-of-my-own-long-enough"
 
 
-def test_ztf_can_be_switched_off(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("kowalski: {enabled: {ztf: false}}")
-    assert load(tmp_path / "c.yaml", {}).settings.enabled_surveys == ()
+def test_surveys_can_be_switched_off(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("kowalski: {enabled: {ztf: false, turbo: false}}")
+    enabled = load(tmp_path / "c.yaml", {}).settings.enabled_surveys
+    assert not {"ZTF", "TURBO"} & set(enabled)
+    assert {"PGIR", "WNTR"} <= set(enabled)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("4", 4.0), ("2.5", 2.5), ("50%", 1.0)])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kowalski import surveys
 from kowalski.config import Settings, load
 from kowalski.config.secrets import Secrets
 from kowalski.runtime import programs
@@ -28,6 +29,9 @@ EXTERNAL = {
 }
 
 
+BROKERS = [programs.broker_name(name) for name in surveys.SURVEYS]
+
+
 def names(settings: Settings) -> list[str]:
     return [program.name for program in programs.plan(settings)]
 
@@ -37,15 +41,15 @@ def option(program: programs.Program, name: str) -> str:
 
 
 def test_external_servers_replace_ours_one_by_one(make) -> None:
-    assert names(make(**EXTERNAL)) == ["api", "broker-ztf"]
+    assert names(make(**EXTERNAL)) == ["api", *BROKERS]
     without_dask = {key: value for key, value in EXTERNAL.items() if key != "dask"}
-    assert names(make(**without_dask)) == ["scheduler", "worker", "api", "broker-ztf"]
+    assert names(make(**without_dask)) == ["scheduler", "worker", "api", *BROKERS]
     without_database = {key: value for key, value in EXTERNAL.items() if key != "database"}
-    assert names(make(**without_database)) == ["mongod", "api", "broker-ztf"]
+    assert names(make(**without_database)) == ["mongod", "api", *BROKERS]
 
 
 def test_what_is_switched_off_or_on(make) -> None:
-    off = {"surveys": {"ZTF": {"enabled": False}}, "skyportal": {"enabled": True}}
+    off = {"surveys": {name: {"enabled": False} for name in surveys.SURVEYS}, "skyportal": {"enabled": True}}
     assert names(make(**EXTERNAL, **off)) == ["api", "courier"]
 
 
@@ -103,5 +107,5 @@ def test_a_change_shows_in_the_programs_it_touches_only(make, tmp_path: Path) ->
     again = {program.name: program for program in programs.plan(make(**without_kafka))}
     changed = {"filters": {"max_time_ms": 5}}
     after = {program.name: program for program in programs.plan(make(**without_kafka, **changed))}
-    assert {name for name in before if before[name] != after[name]} == {"worker", "api", "broker-ztf"}
+    assert {name for name in before if before[name] != after[name]} == {"worker", "api", *BROKERS}
     assert before == again

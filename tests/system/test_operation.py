@@ -11,10 +11,13 @@ from typing import Any
 import psutil
 import pytest
 
+from kowalski import surveys
+from kowalski.runtime import programs
 from kowalski.testing import instance as instances
 from kowalski.testing import services
 
-SERVICES = {"mongod", "kafka", "scheduler", "worker-0", "worker-1", "api", "broker-ztf", "courier"}
+SERVICES = {"mongod", "kafka", "scheduler", "worker-0", "worker-1", "api", "courier"}
+SERVICES |= {programs.broker_name(name) for name in surveys.SURVEYS}
 
 
 def test_up_again_changes_nothing(kowalski: instances.Instance) -> None:
@@ -38,7 +41,7 @@ def test_status_says_what_there_is(kowalski: instances.Instance) -> None:
     kowalski.wait(lambda: bool(kowalski.status()["missing_catalogs"].get("ZTF")), "no worker has reported")
     told = kowalski.cli("status").stdout
     assert "alerts waiting in Kafka" in told
-    (line,) = [line for line in told.splitlines() if "not matched" in line]
+    (line,) = [line for line in told.splitlines() if "ZTF: alerts are not matched" in line]
     assert "AllWISE" in line
     assert "no such collection" in line
 

@@ -51,12 +51,23 @@ def _store_objects(batch: Batch, context: WorkerContext) -> None:
     met = objects.insert_new(collection, new)
     appended, merged = _updates(batch, rows)
     merged += [objects.merge_rows(object_id, histories, rows[object_id]) for object_id in met]
+    merged += [objects.set_matches(object_id, found) for object_id, found in _found_again(batch).items()]
     if appended:
         done = collection.bulk_write(list(appended.values()), ordered=False)
         if done.matched_count < len(appended):
             merged += [objects.merge_rows(object_id, histories, rows[object_id]) for object_id in appended]
     if merged:
         collection.bulk_write(merged, ordered=False)
+
+
+def _found_again(batch: Batch) -> dict[str, dict[str, list[Document]]]:
+    """Give what known objects were matched with this time; what was found earlier stays where nothing is now."""
+    found: dict[str, dict[str, list[Document]]] = {}
+    for object_id, matches in batch.matches.items():
+        some = {name: documents for name, documents in matches.items() if documents}
+        if some and object_id in batch.known:
+            found[object_id] = some
+    return found
 
 
 def _rows(works: Iterable[Work], histories: tuple[History, ...]) -> Rows:
