@@ -6,17 +6,16 @@ could still do: run scripts, reach MongoDB's own collections, and names that use
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from kowalski.api.errors import ApiError
 from kowalski.api.literals import MAX_DEPTH
+from kowalski.api.operators import OPERATORS
 from kowalski.archive import names
 
-PROTECTED = frozenset(
-    {names.USERS, names.FILTERS, "queries", names.LOGINS, names.OUTBOX, names.DEAD_LETTERS, names.REPORTS}
-)
-"""Collections of system documents, which users' queries must not name."""
+PROTECTED = names.SYSTEM | {"queries"}
+"""Collections of system documents, which users' queries must not name; older systems kept them beside the data."""
 
 JOINS = {"$lookup": "from", "$graphLookup": "from", "$unionWith": "coll"}
 """Stages that read another collection, and the argument that names it."""
@@ -53,6 +52,8 @@ FILTER_STAGES = frozenset(
 QUERY_STAGES = FILTER_STAGES | JOINS.keys() | {"$geoNear"}
 """Stages of an aggregation."""
 KNOWN_STAGES = QUERY_STAGES | WRITES
+KNOWN = OPERATORS | KNOWN_STAGES
+"""Everything with a dollar sign that may be a key; what MongoDB has besides is for itself, or not known to be safe."""
 
 
 class SandboxError(ApiError):
@@ -79,7 +80,8 @@ def check_expression(value: Any, depth: int = 0) -> None:
     Raises
     ------
     SandboxError
-        If there is a script, a write, or a join with a protected collection in it.
+        If there is a script, a write, an operator that is not known to be safe, or a join with a protected collection
+        in it.
     """
     if depth > MAX_DEPTH:
         raise SandboxError(f"nested deeper than {MAX_DEPTH} levels")
@@ -111,7 +113,7 @@ def check_pipeline(pipeline: Sequence[Any], allowed: frozenset[str] = QUERY_STAG
     """
     if not pipeline:
         raise SandboxError(f"{what} must contain at least one stage")
-    used = set(_stages(pipeline, what))
+    used = {name for name, _ in _stages(pipeline, what)}
     unknown = used - KNOWN_STAGES
     if unknown:
         raise SandboxError(f"{what} uses unknown stages: {_listed(unknown)}")
@@ -121,9 +123,18 @@ def check_pipeline(pipeline: Sequence[Any], allowed: frozenset[str] = QUERY_STAG
     check_expression(pipeline)
 
 
-def _check_operator(key: Any, argument: Any) -> None:
+def targets(pipeline: Sequence[Any]) -> set[str]:
+    """Find the collections that a pipeline joins, at any depth."""
+    joins = [(JOINS[name], argument) for name, argument in _stages(pipeline, "Pipeline") if name in JOINS]
+    named = {argument.get(key) if isinstance(argument, dict) else argument for key, argument in joins}
+    return {name for name in named if isinstance(name, str)}
+
+
+def _check_operator(key: str, argument: Any) -> None:
     if key in SCRIPTS or key in WRITES:
         raise SandboxError(f"{key} is not allowed")
+    if key.startswith("$") and key not in KNOWN:
+        raise SandboxError(f"unknown operator: {key[:100]}")
     if key in JOINS:
         target = argument.get(JOINS[key]) if isinstance(argument, dict) else argument
         if not isinstance(target, str):
@@ -132,8 +143,8 @@ def _check_operator(key: Any, argument: Any) -> None:
             raise SandboxError(f"{key}: {target!r} is no name of a collection")
 
 
-def _stages(pipeline: Any, what: str, depth: int = 0) -> Iterable[str]:
-    """Yield the name of each stage, those of inner pipelines included."""
+def _stages(pipeline: Any, what: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Yield name and argument of each stage, those of inner pipelines included."""
     if depth > MAX_DEPTH:
         raise SandboxError(f"{what} is nested deeper than {MAX_DEPTH} levels")
     if not isinstance(pipeline, list | tuple):
@@ -142,7 +153,7 @@ def _stages(pipeline: Any, what: str, depth: int = 0) -> Iterable[str]:
         if not isinstance(stage, dict) or len(stage) != 1:
             raise SandboxError(f"{what} must be a list of stages, each an object with one key")
         ((name, argument),) = stage.items()
-        yield name
+        yield name, argument
         for inner in _inner_pipelines(name, argument):
             yield from _stages(inner, what, depth + 1)
 

@@ -121,7 +121,7 @@ async def test_refused(user: Any) -> None:
         ("find", {**find, "catalog": "users"}, {}, "Protected collection"),
         ("find", {**find, "catalog": " users "}, {}, "Protected collection"),
         ("find", {**find, "filter": {"$where": "1"}}, {}, "$where"),
-        ("find", {**find, "filter": {"a": {"$nonsense": 1}}}, {}, "OperationFailure: unknown operator: $nonsense"),
+        ("find", {**find, "filter": {"a": {"$nonsense": 1}}}, {}, "unknown operator: $nonsense"),
         ("find", {**find, "filter": {"a": 2**64 - 1}}, {}, "8-byte"),
         ("find", {**find, "filter": "open('x')"}, {}, "Python literal"),
         ("find", {**find, "projection": {"a": {"$function": {}}}}, {}, "$function"),
