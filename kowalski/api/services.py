@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import ip_network
 
 from aiohttp import web
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from kowalski.api.accounts import Accounts
-from kowalski.api.addresses import Network
 from kowalski.api.passwords import Passwords
 from kowalski.api.tokens import Tokens
-from kowalski.archive import audit, counts, filters, logins
+from kowalski.api.views import Views
+from kowalski.archive import filters, logins
 from kowalski.archive.client import (
     Document,
     Role,
@@ -40,10 +39,10 @@ class Services:
         The data database for what the API itself changes.
     system
         The system database.
+    views
+        Those of the data database.
     encoder
         Threads in which answers are encoded.
-    proxies
-        Networks whose word about where a request comes from is believed.
     """
 
     settings: Settings
@@ -51,8 +50,8 @@ class Services:
     writable: AsyncDatabase[Document]
     system: AsyncDatabase[Document]
     accounts: Accounts
+    views: Views
     encoder: ThreadPoolExecutor
-    proxies: tuple[Network, ...]
 
 
 SERVICES = web.AppKey("services", Services)
@@ -67,22 +66,21 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
     """Connect, make what the API needs in the system database, and tidy up at the end."""
     reader: AsyncMongoClient[Document] = connect_async(settings, Role.READER)
     writer: AsyncMongoClient[Document] = connect_async(settings, Role.WRITER)
-    system = async_system_database(writer, settings)
+    data, system = async_data_database(reader, settings), async_system_database(writer, settings)
     passwords, encoder = Passwords(), ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
     accounts = Accounts(settings.server, system, passwords, Tokens(settings.server))
     app[SERVICES] = Services(
         settings,
-        async_data_database(reader, settings),
+        data,
         async_data_database(writer, settings),
         system,
         accounts,
+        Views(data),
         encoder,
-        tuple(ip_network(text, strict=False) for text in settings.server.trusted_proxies),
     )
     try:
         await filters.ensure_indexes(system)
-        for collection in (audit, counts, logins):
-            await collection.ensure_indexes(system)
+        await logins.ensure_indexes(system)
         await accounts.ensure_admin()
         yield
     finally:

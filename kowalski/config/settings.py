@@ -8,21 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 
 def _no_switch(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a number")
-    return value
-
-
-def _network(value: str) -> str:
-    ip_network(value, strict=False)  # a ValueError says what is wrong
     return value
 
 
@@ -35,8 +29,6 @@ Seconds = Annotated[float, Number, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Measure = Annotated[float, Number, Field(gt=0, allow_inf_nan=False)]
 Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([kKMGT]i?B)?$")]
 Duration = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?(s|m|h|d|(second|minute|hour|day)s?)$")]
-Network = Annotated[str, AfterValidator(_network)]
-"""An address, or a network as ``10.0.0.0/8``."""
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
 """Not empty, and on one line."""
 
@@ -72,11 +64,6 @@ class Server(Section):
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     jwt_exp_delta_seconds: Positive | None = 30 * 24 * 3600
     login_attempts_per_minute: Positive = 20
-    login_attempts_per_address: Positive = 100
-    login_attempts_per_account: Positive = 100
-    requests_per_minute: Positive | None = None
-    trusted_proxies: list[Network] = []
-    audit_days: Positive = 365
     user_cache_seconds: Annotated[float, Number, Field(ge=0, le=1e9, allow_inf_nan=False)] = 5.0
     default_permissions: dict[str, list[Annotated[int, Number, Field(ge=0, le=2**31 - 1)]]] = {}
     contact: Contact = Contact()
@@ -330,7 +317,6 @@ class Filters(Section):
     batch_max_time_ms: Positive = 3_000
     max_failures: Positive = 5
     reload_seconds: Seconds = 3.0
-    sample_every: Positive = 64
 
 
 class SkyPortal(Section):
@@ -353,12 +339,26 @@ class SkyPortal(Section):
         return f"{self.protocol}://{self.host}:{self.port}"
 
 
+class Ceilings(Section):
+    """What one query of users of a role may take, where that differs from the rest."""
+
+    max_time_ms: Positive | None = None
+    max_rows: Positive | None = None
+    max_bytes: Positive | None = None
+
+
 class Queries(Section):
     """Ceilings for what one query of the API may take."""
 
     max_time_ms: Positive = 300_000
     max_rows: Positive = 1_000_000
     max_bytes: Positive = 2 * 1024**3
+    roles: dict[Literal["user", "admin"], Ceilings] = {}
+
+    def of(self, role: Literal["user", "admin"]) -> Queries:
+        """Give the ceilings that hold for users of a role."""
+        own = self.roles.get(role, Ceilings())
+        return self.model_copy(update=own.model_dump(exclude_none=True))
 
 
 class Logging(Section):

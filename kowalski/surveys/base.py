@@ -55,6 +55,29 @@ class History:
     match: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What a reader who may not see every program gets to see of one collection.
+
+    Attributes
+    ----------
+    match
+        Condition of a query that a stored document must fulfil to be seen at all.
+    stages
+        Stages that take out of a document what must not be seen of it; none if it is seen as a whole.
+    rows
+        Fields that `stages` thin out: whatever looks at them must come afterwards.
+    """
+
+    match: Mapping[str, Any]
+    stages: tuple[Stage, ...] = ()
+    rows: tuple[str, ...] = ()
+
+    def thins(self, path: str) -> bool:
+        """Whether a path leads into a field of which something is taken out."""
+        return path.partition(".")[0] in self.rows
+
+
 @dataclass(slots=True)
 class Alert:
     """One alert of any survey, as `Survey.shape` makes it of a packet.
@@ -200,9 +223,7 @@ class Survey(ABC):
         """Name of the topic of one night."""
         return self.topic.format(night=night, program=program)
 
-    def filter_prefix(
-        self, candids: Sequence[int] | None, permissions: Sequence[int], *, past_only: bool = False
-    ) -> list[Stage]:
+    def filter_prefix(self, candids: Sequence[int] | None, permissions: Sequence[int]) -> list[Stage]:
         """Build the stages that run before a user's filter: match, drop stamps, join the object, cut its history.
 
         Parameters
@@ -211,9 +232,6 @@ class Survey(ABC):
             The alerts to run on; None leaves out that condition (archive tests add their own).
         permissions
             Program ids that the filter may see.
-        past_only
-            Whether rows of histories that are not older than the alert are cut, too: those are in the archive, but
-            were not yet when the alert came in.
         """
         match: Stage = {} if candids is None else {"_id": {"$in": list(candids)}}
         if self.program_field is not None:
@@ -222,7 +240,7 @@ class Survey(ABC):
         joined = {"$arrayElemAt": ["$aux", 0]}
         shown["cross_matches"] = {"$getField": {"field": "cross_matches", "input": joined}}
         for history in self.histories:
-            shown[history.name] = self._visible_rows(history, permissions, past_only=past_only)
+            shown[history.name] = self._visible_rows(history, permissions)
         return [
             {"$match": match},
             {"$project": dict.fromkeys(self.stamp_fields, 0)},
@@ -230,10 +248,26 @@ class Survey(ABC):
             {"$project": shown},
         ]
 
-    def _visible_rows(self, history: History, permissions: Sequence[int], *, past_only: bool) -> Stage:
+    def guards(self, programs: Sequence[int]) -> dict[str, Guard]:
+        """Tell what readers see who may see only some programs, by collection; nothing where there are no programs.
+
+        Of an object they see what all programs have in common and their programs' rows. An object all of whose rows
+        belong to others is not seen: its name and its neighbours in catalogs would tell where it is.
+        """
+        if self.program_field is None:
+            return {}
+        permitted = {"$in": list(programs)}
+        rows = tuple(history.name for history in self.histories if history.by_program)
+        mine: list[Stage] = [{f"{name}.programid": permitted} for name in rows]
+        nobodys: list[Stage] = [{f"{name}.0": {"$exists": False} for name in rows}] if programs else []
+        thinned = {name: _rows_of(name, programs) for name in rows}
+        return {
+            self.alerts: Guard({self.program_field: permitted}),
+            self.objects: Guard({"$or": [*mine, *nobodys]}, ({"$set": thinned},), rows),
+        }
+
+    def _visible_rows(self, history: History, permissions: Sequence[int]) -> Stage:
         conditions: list[Stage] = [{"$lt": [{"$subtract": ["$candidate.jd", "$$item.jd"]}, history.days]}]
-        if past_only:
-            conditions.append({"$lt": ["$$item.jd", "$candidate.jd"]})
         if history.by_program:
             conditions.append({"$in": ["$$item.programid", list(permissions)]})
         conditions += [{"$eq": [f"$$item.{name}", value]} for name, value in history.match.items()]
@@ -272,6 +306,12 @@ def _fault(packet: Record, required: Iterable[str]) -> str:
         if "." in name and not isinstance(value, int | float):
             return f"required field {name} is no number: {value!r}"[:500]
     return "a required field is of another type"
+
+
+def _rows_of(name: str, programs: Sequence[int]) -> Stage:
+    """Keep the rows of some programs; a history that is absent stays so."""
+    kept = {"$filter": {"input": f"${name}", "as": "row", "cond": {"$in": ["$$row.programid", list(programs)]}}}
+    return {"$cond": [{"$isArray": f"${name}"}, kept, "$$REMOVE"]}
 
 
 SurveyFactory = Callable[[], Survey]

@@ -16,8 +16,8 @@ from kowalski.config.settings import Settings
 
 TEXT = (PROJECT / "config.defaults.yaml").read_text()
 WRITTEN = yaml.safe_load(TEXT)
-FILLED = {"database.indexes", "database.xmatch", "server.default_permissions", "surveys"}
-"""What the code leaves empty: it names no survey."""
+FILLED = {"database.indexes", "database.xmatch", "queries.roles", "server.default_permissions", "surveys"}
+"""What the code leaves empty: it names no survey, and no role."""
 
 
 def settings_of(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any]]:

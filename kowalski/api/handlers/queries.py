@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from kowalski.api import answers, audit, bodies, queries, results, services
-from kowalski.api.context import USER
+from kowalski.api import answers, bodies, results, services
 from kowalski.api.formats import envelope
-from kowalski.api.models.queries import DropQuery, Query, QueryAnswer
-from kowalski.api.queries import Archive
-from kowalski.api.routes import Access, Route
+from kowalski.api.queries import Archive, Query, QueryAnswer
+from kowalski.api.routes import USER, Access, Route
 
 
 async def run(request: web.Request) -> web.StreamResponse:
     """Run a query."""
     query = (await bodies.read(request, Query)).root
-    message = "Successfully dropped collection" if isinstance(query, DropQuery) else "Successfully executed query"
-    if isinstance(query, DropQuery):
-        audit.note(request, dropped=query.query.catalog)
     archive = Archive(services.of(request), request[USER])
-    result = await queries.answer(query, archive)
+    result = await query.run(archive)
     async with results.closing(result):
-        return await answers.stream(request, envelope.pieces(message, result, archive.encoder()))
+        return await answers.stream(request, envelope.pieces(query.message, result, archive.encoder()))
 
 
 ROUTES = (
@@ -35,7 +30,6 @@ ROUTES = (
         "Answers are relaxed Extended JSON. Unknown keys in `query` and `kwargs` are ignored.",
         request=Query,
         response=QueryAnswer,
-        errors={403: "the query is for administrators"},
-        writes=False,
+        errors={403: "the query is for the administrator"},
     ),
 )

@@ -1,71 +1,193 @@
-"""What every query works with: the collections a user may read, and the ceilings that hold."""
+"""What every query works with: the collections as one user sees them, and the ceilings that hold."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
+import bson
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.command_cursor import AsyncRawBatchCommandCursor
 from pymongo.asynchronous.cursor import AsyncRawBatchCursor
+from pymongo.errors import ExecutionTimeout
 
-from kowalski.api import sandbox
+from kowalski.api import guards, sandbox
 from kowalski.api.formats.encoder import Encoder, Meter
-from kowalski.api.models.queries import FindOptions, Options
+from kowalski.api.guards import Guards, Stage
+from kowalski.api.models.queries import CountOptions, FindOptions, Options
+from kowalski.api.queries import projections
 from kowalski.api.services import Services
 from kowalski.archive.client import Document
 from kowalski.archive.users import User
+from kowalski.config.settings import Queries
 
 BATCH = 1000
 """Documents that are read at a time."""
+COUNTED = 20_000
+"""Documents up to which an estimate is a count."""
+SAMPLE = 900
+"""Documents of which an estimate knows whether the user sees them; below 5 % of all, where MongoDB draws cheaply."""
 
 RawCursor = AsyncRawBatchCursor[Document] | AsyncRawBatchCommandCursor[Document]
+Projection = Mapping[str, Any] | Sequence[str] | None
 
 
 @dataclass(slots=True)
 class Archive:
-    """The archive as one user sees it, for one query."""
+    """The archive as one user sees it, for one query.
+
+    Attributes
+    ----------
+    guards
+        What the user does not see.
+    limits
+        Ceilings for users of that role.
+    """
 
     services: Services
     user: User
+    guards: Guards = field(init=False)
+    limits: Queries = field(init=False)
+    _started: float = field(init=False, default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        accounts = self.services.accounts
+        self.guards = guards.of(self.user, accounts)
+        role = "admin" if accounts.is_admin(self.user) else self.user.role
+        self.limits = self.services.settings.queries.of(role)
 
     def encoder(self) -> Encoder:
         """Make the encoder for the answer."""
-        return Encoder(self.services.encoder, Meter(self.services.settings.queries))
+        return Encoder(self.services.encoder, Meter(self.limits))
 
-    def collection(self, name: str) -> AsyncCollection[Document]:
+    async def collection(self, name: str, joined: Iterable[str] = ()) -> AsyncCollection[Document]:
         """Find a collection that the user may read.
 
         The administrator may also read system documents.
 
+        Parameters
+        ----------
+        joined
+            Further collections that the query reads.
+
         Raises
         ------
         SandboxError
-            If it is a protected one.
+            If it is a protected one, or a view of something that the user may not see as a whole.
         """
         if name in sandbox.PROTECTED and self.services.accounts.is_admin(self.user):
             return self.services.system[name]
-        return self.services.data[sandbox.check_catalog(name)]
+        name = sandbox.check_catalog(name)
+        if self.guards:
+            hidden = self.guards.by_collection.keys() | sandbox.PROTECTED
+            for view, sources in (await self.services.views.sources({name, *joined})).items():
+                if sources & hidden:
+                    raise sandbox.SandboxError(f"{view} is a view of {', '.join(sorted(sources & hidden))}; ask those")
+        return self.services.data[name]
 
-    def common(self, options: Options) -> dict[str, Any]:
-        """Options of every find-like query: the time it may take, and whose it is in MongoDB's log."""
-        return {"max_time_ms": self.time(options), "comment": self.user.name}
+    async def find(self, catalog: str, condition: Stage, projection: Projection, options: FindOptions) -> RawCursor:
+        """Start to look for the documents that match a condition.
+
+        Raises
+        ------
+        SandboxError
+            If the condition or the projection holds what is not allowed.
+        """
+        sandbox.check_expression([condition, projection])
+        collection = await self.collection(catalog)
+        guard = self.guards.get(collection.name)
+        if guard is not None and (guard.stages or guards.may_fail(condition)):
+            return await self._find_behind(collection, condition, projection, options)
+        if guard is not None:
+            condition = {"$and": [guard.match, condition]}
+        chosen = {name: value for name in ("sort", "hint") if (value := getattr(options, name))}
+        return collection.find_raw_batches(
+            condition,
+            projection or None,
+            batch_size=BATCH,
+            skip=options.skip or 0,
+            limit=options.limit or 0,
+            max_time_ms=self.time(options),
+            comment=self.user.name,
+            **chosen,
+        )
+
+    async def _find_behind(
+        self, collection: AsyncCollection[Document], condition: Stage, projection: Projection, options: FindOptions
+    ) -> RawCursor:
+        """Find by aggregation, where a guard must have done its work before the condition is looked at."""
+        sort: Stage = dict(options.sort or ())
+        hint: Any = options.hint
+        if list(sort) == ["$natural"] and hint is None:  # an order of `find`, which aggregations know as a hint
+            sort, hint = {}, [("$natural", sort["$natural"])]
+        stages: list[Stage] = [{"$match": condition}]
+        stages += [{"$sort": sort}] if sort else []
+        stages += [{"$skip": options.skip}] if options.skip else []
+        stages += [{"$limit": options.limit}] if options.limit else []
+        stages += projections.stages(projection)
+        return await self._aggregate(collection, stages, options, hint=hint, batchSize=BATCH)
+
+    async def aggregate(self, catalog: str, pipeline: Sequence[Stage], options: Options, **arguments: Any) -> RawCursor:
+        """Start a pipeline, which must have passed the sandbox, on what the user sees of a catalog.
+
+        Parameters
+        ----------
+        arguments
+            Further arguments of the command, such as ``hint``, ``batchSize`` and ``allowDiskUse``.
+        """
+        collection = await self.collection(catalog, sandbox.targets(pipeline))
+        return await self._aggregate(collection, pipeline, options, **arguments)
+
+    async def _aggregate(
+        self, collection: AsyncCollection[Document], pipeline: Sequence[Stage], options: Options, **arguments: Any
+    ) -> RawCursor:
+        seen = self.guards.pipeline(collection.name, pipeline)
+        given = {"maxTimeMS": self.time(options), "comment": self.user.name, "allowDiskUse": True, **arguments}
+        hint = given.pop("hint", None)
+        if hint:
+            given["hint"] = hint if isinstance(hint, str) else dict(hint)
+        return await collection.aggregate_raw_batches(seen, **given)
+
+    async def count(self, catalog: str, condition: Stage, options: CountOptions) -> int:
+        """Count the documents that match a condition."""
+        sandbox.check_expression(condition)
+        stages: list[Stage] = [{"$match": condition}]
+        stages += [{"$skip": options.skip}] if options.skip else []
+        stages += [{"$limit": options.limit}] if options.limit else []
+        cursor = await self.aggregate(catalog, [*stages, {"$count": "count"}], options, hint=options.hint)
+        return await self._counted(cursor)
+
+    async def estimate(self, catalog: str, options: Options) -> int:
+        """Give about how many documents of a catalog there are for the user."""
+        collection = await self.collection(catalog)
+        total = await collection.estimated_document_count(maxTimeMS=self.time(options), comment=self.user.name)
+        guard = self.guards.get(collection.name)
+        if guard is None:
+            return total
+        if total <= COUNTED:
+            return await self.count(catalog, {}, CountOptions(max_time_ms=options.max_time_ms))
+        drawn: list[Stage] = [{"$sample": {"size": SAMPLE}}, {"$match": dict(guard.match)}, {"$count": "count"}]
+        cursor = await collection.aggregate_raw_batches(drawn, maxTimeMS=self.time(options), comment=self.user.name)
+        return round(total * await self._counted(cursor) / SAMPLE)
+
+    async def _counted(self, cursor: RawCursor) -> int:
+        return sum([bson.decode(batch)["count"] async for batch in self.batches(cursor) if batch])
 
     def time(self, options: Options) -> int:
-        """Milliseconds that a query may take."""
-        ceiling = self.services.settings.queries.max_time_ms
-        return min(options.max_time_ms or ceiling, ceiling)
+        """Milliseconds that are left to the query; it may send MongoDB several commands.
 
-    def finding(self, options: FindOptions) -> dict[str, Any]:
-        """Options of a query that returns documents."""
-        chosen = {"sort": options.sort, "hint": options.hint}
-        return {
-            **self.common(options),
-            **{name: value for name, value in chosen.items() if value},
-            "skip": options.skip or 0,
-            "limit": options.limit or 0,
-        }
+        Raises
+        ------
+        ExecutionTimeout
+            If its time is over.
+        """
+        ceiling = min(options.max_time_ms or self.limits.max_time_ms, self.limits.max_time_ms)
+        left = ceiling - int((time.monotonic() - self._started) * 1000)
+        if left <= 0:
+            raise ExecutionTimeout("operation exceeded time limit")
+        return left
 
     async def batches(self, cursor: RawCursor) -> AsyncGenerator[bytes]:
         """Read what a cursor finds, batch by batch; the end of the iteration ends the query."""

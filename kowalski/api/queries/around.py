@@ -7,14 +7,11 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from pymongo.asynchronous.collection import AsyncCollection
-
 from kowalski.api import sandbox
 from kowalski.api.models.queries import CatalogPart, PositionOptions
-from kowalski.api.queries.archive import BATCH, Archive
+from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.positions import Position
 from kowalski.api.results import Match, Matches
-from kowalski.archive.client import Document
 
 TOGETHER = 16
 """Searches that run at the same time for one request."""
@@ -22,7 +19,7 @@ TOGETHER = 16
 Condition = Callable[[Position], dict[str, Any]]
 
 
-def search(
+async def search(
     archive: Archive,
     catalogs: Mapping[str, CatalogPart],
     positions: Sequence[Position],
@@ -36,13 +33,13 @@ def search(
     condition
         Makes MongoDB's condition for a position.
     """
-    found = {name: archive.collection(name) for name in catalogs}
-    for part in catalogs.values():
+    for name, part in catalogs.items():
+        await archive.collection(name)  # so that a request is refused as a whole, before it is answered
         sandbox.check_expression([part.filter, part.projection])
 
     async def matches() -> AsyncGenerator[Match]:
         for name, part in catalogs.items():
-            async with aclosing(_search_one(archive, found[name], part, positions, condition, options)) as matches:
+            async with aclosing(_search_one(archive, name, part, positions, condition, options)) as matches:
                 async for position, documents in matches:
                     yield Match(name, position.name, documents)
 
@@ -51,19 +48,17 @@ def search(
 
 async def _search_one(
     archive: Archive,
-    collection: AsyncCollection[Document],
+    catalog: str,
     part: CatalogPart,
     positions: Sequence[Position],
     condition: Condition,
     options: PositionOptions,
 ) -> AsyncGenerator[tuple[Position, bytes]]:
-    chosen = archive.finding(options)
-
     async def around(position: Position) -> bytes:
         both = [condition(position), part.filter]
         # Joined by $and, so that a filter which names the position itself can't replace the cone.
         match = {"$and": both[::-1] if options.filter_first else both} if part.filter else both[0]
-        cursor = collection.find_raw_batches(match, part.projection or None, batch_size=BATCH, **chosen)
+        cursor = await archive.find(catalog, match, part.projection, options)
         return b"".join([batch async for batch in archive.batches(cursor)])
 
     for start in range(0, len(positions), TOGETHER):

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
-from kowalski.api.models.queries import ConeSearchQuery
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kowalski.api.models.common import Request
+from kowalski.api.models.queries import AngularUnit, Catalogs, NoneAsEmpty, PositionOptions, Positions
 from kowalski.api.queries import around, positions
 from kowalski.api.queries.archive import Archive
+from kowalski.api.queries.base import ArchiveQuery
 from kowalski.api.queries.positions import FIELD, RADIANS, Position
 from kowalski.api.results import Matches
 
 
-def run(query: ConeSearchQuery, archive: Archive) -> Matches:
-    """Give what is found, by catalog and by object."""
-    wanted = query.query.object_coordinates
-    radius = wanted.cone_search_radius * RADIANS[wanted.cone_search_unit]
+class ObjectCoordinates(Request):
+    """Positions and the radius around them."""
 
-    def within(position: Position) -> dict[str, object]:
-        return {FIELD: {"$geoWithin": {"$centerSphere": [position.point, radius]}}}
+    radec: Positions
+    cone_search_radius: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    cone_search_unit: AngularUnit
 
-    return around.search(archive, query.query.catalogs, positions.parse(wanted.radec), within, query.kwargs)
+
+class ConeSearchBody(Request):
+    """Everything within a radius around positions."""
+
+    object_coordinates: ObjectCoordinates
+    catalogs: Catalogs
+
+
+class ConeSearchQuery(ArchiveQuery):
+    """Documents within a radius around positions."""
+
+    query_type: Literal["cone_search"]
+    query: ConeSearchBody
+    kwargs: Annotated[PositionOptions, NoneAsEmpty] = PositionOptions()
+
+    async def run(self, archive: Archive) -> Matches:
+        """Give what is found, by catalog and by object."""
+        wanted = self.query.object_coordinates
+        radius = wanted.cone_search_radius * RADIANS[wanted.cone_search_unit]
+
+        def within(position: Position) -> dict[str, object]:
+            return {FIELD: {"$geoWithin": {"$centerSphere": [position.point, radius]}}}
+
+        return await around.search(archive, self.query.catalogs, positions.parse(wanted.radec), within, self.kwargs)

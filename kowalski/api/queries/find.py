@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from kowalski.api import sandbox
-from kowalski.api.models.queries import FindQuery
-from kowalski.api.queries.archive import BATCH, Archive
+from typing import Annotated, Literal
+
+from kowalski.api.models.queries import FindBody, FindOptions, NoneAsEmpty
+from kowalski.api.queries.archive import Archive
+from kowalski.api.queries.base import ArchiveQuery
 from kowalski.api.results import Rows
 
 
-def run(query: FindQuery, archive: Archive) -> Rows:
-    """Give the documents."""
-    body = query.query
-    sandbox.check_expression([body.filter, body.projection])
-    cursor = archive.collection(body.catalog).find_raw_batches(
-        body.filter, body.projection or None, batch_size=BATCH, **archive.finding(query.kwargs)
-    )
-    return Rows(archive.batches(cursor))
+class FindQuery(ArchiveQuery):
+    """Documents that match a filter."""
+
+    query_type: Literal["find"]
+    query: FindBody
+    kwargs: Annotated[FindOptions, NoneAsEmpty] = FindOptions()
+
+    async def run(self, archive: Archive) -> Rows:
+        """Give the documents."""
+        body = self.query
+        cursor = await archive.find(body.catalog, body.filter, body.projection, self.kwargs)
+        return Rows(archive.batches(cursor))

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from kowalski.api import extjson, sandbox
-from kowalski.api.models.queries import FindOneQuery
+from typing import Annotated, Literal
+
+import bson
+
+from kowalski.api import extjson
+from kowalski.api.models.queries import FindBody, FindOptions, NoneAsEmpty
 from kowalski.api.queries.archive import Archive
-from kowalski.archive.client import Document
+from kowalski.api.queries.base import ArchiveQuery
+from kowalski.api.results import Value
 
 
-async def run(query: FindOneQuery, archive: Archive) -> Document | None:
-    """Give the document, or None."""
-    body = query.query
-    sandbox.check_expression([body.filter, body.projection])
-    collection = archive.collection(body.catalog).with_options(codec_options=extjson.OPTIONS)
-    options = archive.finding(query.kwargs) | {"limit": 1}
-    async for document in collection.find(body.filter, body.projection or None, **options):
-        return document
-    return None
+class FindOneQuery(ArchiveQuery):
+    """The first document that matches a filter."""
+
+    query_type: Literal["find_one"]
+    query: FindBody
+    kwargs: Annotated[FindOptions, NoneAsEmpty] = FindOptions()
+
+    async def run(self, archive: Archive) -> Value:
+        """Give the document, or nothing."""
+        body, one = self.query, self.kwargs.model_copy(update={"limit": 1})
+        cursor = await archive.find(body.catalog, body.filter, body.projection, one)
+        found = b"".join([batch async for batch in archive.batches(cursor)])
+        return Value(bson.decode(found, extjson.OPTIONS) if found else None)

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from kowalski.api.models.queries import NearQuery
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kowalski.api.models.common import Request
+from kowalski.api.models.queries import AngularUnit, Catalogs, NoneAsEmpty, PositionOptions, Positions
 from kowalski.api.queries import around, positions
 from kowalski.api.queries.archive import Archive
+from kowalski.api.queries.base import ArchiveQuery
 from kowalski.api.queries.positions import FIELD, RADIANS, Position
 from kowalski.api.results import Matches
 
 
-def run(query: NearQuery, archive: Archive) -> Matches:
-    """Give what is found, by catalog and by object."""
-    body = query.query
-    unit = RADIANS[body.distance_units]
-    furthest = RADIANS["arcmin"] if body.max_distance is None else body.max_distance * unit
-    nearest = body.min_distance * unit
+class NearBody(Request):
+    """Everything around positions, nearest first."""
 
-    def around_it(position: Position) -> dict[str, object]:
-        # A bare pair of coordinates instead of a GeoJSON point: then MongoDB takes distances in radians.
-        return {FIELD: {"$nearSphere": position.point, "$minDistance": nearest, "$maxDistance": furthest}}
+    radec: Positions
+    catalogs: Catalogs
+    min_distance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    max_distance: Annotated[float | None, Field(gt=0, allow_inf_nan=False, description="Default: 1 arcmin.")] = None
+    distance_units: AngularUnit = "rad"
 
-    return around.search(archive, body.catalogs, positions.parse(body.radec), around_it, query.kwargs)
+
+class NearQuery(ArchiveQuery):
+    """Documents around positions, nearest first."""
+
+    query_type: Literal["near"]
+    query: NearBody
+    kwargs: Annotated[PositionOptions, NoneAsEmpty] = PositionOptions()
+
+    async def run(self, archive: Archive) -> Matches:
+        """Give what is found, by catalog and by object."""
+        body = self.query
+        unit = RADIANS[body.distance_units]
+        furthest = RADIANS["arcmin"] if body.max_distance is None else body.max_distance * unit
+        nearest = body.min_distance * unit
+
+        def around_it(position: Position) -> dict[str, object]:
+            # A bare pair of coordinates instead of a GeoJSON point: then MongoDB takes distances in radians.
+            return {FIELD: {"$nearSphere": position.point, "$minDistance": nearest, "$maxDistance": furthest}}
+
+        return await around.search(archive, body.catalogs, positions.parse(body.radec), around_it, self.kwargs)
