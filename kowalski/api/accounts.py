@@ -1,16 +1,21 @@
-"""Who is asking: logging in, and the user behind a token."""
+"""The users of this instance: logging in, the user behind a token, and changes of users."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from typing import Any
 
 from aiohttp import web
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import DuplicateKeyError
 
-from kowalski.api.errors import TooManyAttemptsError, UnauthorizedError
+from kowalski.api.errors import ApiError, ConflictError, UnauthorizedError
+from kowalski.api.models.accounts import NewUser, UserChange, UserRecord
 from kowalski.api.passwords import Passwords
+from kowalski.api.throttle import Throttle
 from kowalski.api.tokens import Tokens
-from kowalski.archive import logins, users
+from kowalski.archive import users
 from kowalski.archive.client import Document
 from kowalski.archive.users import User
 from kowalski.config.settings import Server
@@ -25,6 +30,7 @@ class Accounts:
 
     def __init__(self, server: Server, system: AsyncDatabase[Document], passwords: Passwords, tokens: Tokens) -> None:
         self.passwords = passwords
+        self.throttle = Throttle(server, system)
         self._server = server
         self._system = system
         self._tokens = tokens
@@ -52,18 +58,16 @@ class Accounts:
 
         Raises
         ------
-        TooManyAttemptsError
-            If there were too many attempts from this address for this account.
+        ThrottledError
+            If there were too many attempts.
         UnauthorizedError
             If name or password is wrong; it takes the same time in either case.
         """
-        attempts, seconds = await logins.count(self._system, address, name)
-        if attempts > self._server.login_attempts_per_minute:
-            raise TooManyAttemptsError(seconds)
+        counted = await self.throttle.admit(name, address)
         user = await users.get(self._system, name)
         if not await self.passwords.matches(password, user.password if user else None) or user is None:
             raise UnauthorizedError
-        await logins.forgive(self._system, address, name)
+        await self.throttle.succeeded(name, address, counted)
         return self._tokens.issue(user)
 
     async def identify(self, request: web.Request) -> User:
@@ -90,6 +94,79 @@ class Accounts:
             raise UnauthorizedError
         return user
 
+    async def listing(self) -> AsyncIterator[UserRecord]:
+        """Read all users, by name."""
+        async for user in users.listing(self._system):
+            yield UserRecord(
+                username=user.name,
+                email=user.email,
+                permissions=dict(user.permissions),
+                role="admin" if self.is_admin(user) else "user",
+                last_modified=user.last_modified,
+            )
+
+    async def add(self, new: NewUser) -> dict[str, Any]:
+        """Add a user; the same user may be added again.
+
+        Returns
+        -------
+        dict
+            What an audit should tell about it, as from `edit`.
+
+        Raises
+        ------
+        ConflictError
+            If there is another user of that name.
+        """
+        hashed = await self.passwords.hash(new.password)
+        if not await users.add(self._system, new.username, hashed, new.email, new.permissions, new.role):
+            known = await users.get(self._system, new.username)
+            wanted = (new.email, new.permissions, new.role)
+            same = known is not None and (known.email, known.permissions, known.role) == wanted
+            if known is None or not same or not await self.passwords.matches(new.password, known.password):
+                raise ConflictError(f"user {new.username} already exists")
+        return {"user": new.username, **new.model_dump(include={"email", "permissions", "role"})}
+
+    async def edit(self, name: str, change: UserChange) -> dict[str, Any]:
+        """Change a user; with a new password, tokens that were made with the old one end.
+
+        Raises
+        ------
+        ApiError
+            If there is no such user, or the administrator whom the configuration names can't be changed like that.
+        ConflictError
+            If the new name is taken.
+        """
+        if name == self._server.admin_username:
+            _check_superuser(name, change)
+        rename = change.username or None
+        fields = {key: value for key in ("permissions", "role") if (value := getattr(change, key)) is not None}
+        if "email" in change.model_fields_set:  # null takes an address away
+            fields["email"] = change.email
+        hashed = await self.passwords.hash(change.password) if change.password else None
+        try:
+            found = await users.edit(self._system, name, rename=rename, password=hashed, **fields)
+        except DuplicateKeyError as error:
+            raise ConflictError(f"user {rename} already exists") from error
+        if not found:
+            raise ApiError(f"user {name} not found")
+        self.forget(name)
+        return {"user": name, **fields, **({"username": rename} if rename else {}), "password": hashed is not None}
+
+    async def remove(self, name: str) -> None:
+        """Remove a user, whose tokens end with that.
+
+        Raises
+        ------
+        ApiError
+            If there is no such user, or it is the administrator whom the configuration names.
+        """
+        if name == self._server.admin_username:
+            raise ApiError("cannot remove the superuser!")
+        if not await users.remove(self._system, name):
+            raise ApiError(f"user {name} not found")
+        self.forget(name)
+
     def forget(self, name: str) -> None:
         """Look a user up anew next time, after a change."""
         self._cache.pop(name, None)
@@ -110,3 +187,12 @@ class Accounts:
             user = await users.get(self._system, name)
             self._cache[name] = (now + self._server.user_cache_seconds, user)
         return user
+
+
+def _check_superuser(name: str, change: UserChange) -> None:
+    if change.username and change.username != name:
+        raise ApiError("cannot rename the superuser!")
+    if change.password:
+        raise ApiError("the superuser's password is set by server.admin_password")
+    if change.role == "user":
+        raise ApiError("the superuser is always an admin")

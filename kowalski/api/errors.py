@@ -86,13 +86,13 @@ class ConflictError(ApiError):
     status = 409
 
 
-class TooManyAttemptsError(ApiError):
-    """Too many attempts to log in."""
+class ThrottledError(ApiError):
+    """Too much of something within a minute."""
 
     status = 429
 
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"too many attempts to log in; try again in {seconds} s")
+    def __init__(self, reason: str, seconds: int) -> None:
+        super().__init__(f"{reason}; try again in {seconds} s")
         self.seconds = seconds
 
     @property

@@ -10,11 +10,11 @@ import uuid
 from aiohttp import web
 from pymongo.errors import PyMongoError
 
-from kowalski.api import answers
+from kowalski.api import addresses, answers, services
+from kowalski.api.context import ADDRESS, REQUEST_ID, USER
 from kowalski.api.errors import MAX_TEXT, UNENCODABLE, ApiError, InvalidRequestError, from_database
-from kowalski.api.routes import USER, Handler
+from kowalski.api.routes import Handler
 
-REQUEST_ID = web.RequestKey("request_id", str)
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 HEADERS = {
@@ -42,6 +42,7 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
     """Give each request a name (or keep the one it came with) and log how it was answered."""
     given = request.headers.get("X-Request-ID", "")
     request[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    request[ADDRESS] = addresses.of(request, services.of(request).proxies)
     started = time.perf_counter()
     response = await handler(request)
     log.info(
@@ -51,7 +52,7 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
         response.status,
         (time.perf_counter() - started) * 1e3,
         request[USER].name if USER in request else "-",
-        request.remote,
+        request[ADDRESS],
         request[REQUEST_ID],
     )
     return response

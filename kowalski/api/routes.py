@@ -10,13 +10,12 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from kowalski.api import services
+from kowalski.api import audit, services
+from kowalski.api.context import USER
 from kowalski.api.errors import ForbiddenError
-from kowalski.archive.users import User
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-USER = web.RequestKey("user", User)
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -80,16 +79,21 @@ class Route:
 
 
 def guarded(route: Route) -> Handler:
-    """Wrap a route's handler so that only those get to it who may."""
+    """Wrap a route's handler so that only those get to it who may, and what they change is in the audit."""
     if route.access is Access.PUBLIC:
         return route.handler
 
     async def handle(request: web.Request) -> web.StreamResponse:
         accounts = services.of(request).accounts
         user = await accounts.identify(request)
-        if route.access is Access.ADMIN and not accounts.is_admin(user):
-            raise ForbiddenError
         request[USER] = user
-        return await route.handler(request)
+        if not accounts.is_admin(user):
+            if route.access is Access.ADMIN:
+                raise ForbiddenError
+            await accounts.throttle.ask(user.name)
+        response = await route.handler(request)
+        if response.status < 400 and (route.is_write or audit.NOTES in request):
+            await audit.record(request)
+        return response
 
     return handle

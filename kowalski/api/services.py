@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from aiohttp import web
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from kowalski.api.accounts import Accounts
+from kowalski.api.addresses import Network
 from kowalski.api.passwords import Passwords
 from kowalski.api.tokens import Tokens
 from kowalski.api.views import Views
-from kowalski.archive import filters, logins
+from kowalski.archive import audit, counts, filters, logins
 from kowalski.archive.client import (
     Document,
     Role,
@@ -43,6 +45,8 @@ class Services:
         Those of the data database.
     encoder
         Threads in which answers are encoded.
+    proxies
+        Networks whose word about where a request comes from is believed.
     """
 
     settings: Settings
@@ -52,6 +56,7 @@ class Services:
     accounts: Accounts
     views: Views
     encoder: ThreadPoolExecutor
+    proxies: tuple[Network, ...]
 
 
 SERVICES = web.AppKey("services", Services)
@@ -77,10 +82,12 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         accounts,
         Views(data),
         encoder,
+        tuple(ip_network(text, strict=False) for text in settings.server.trusted_proxies),
     )
     try:
         await filters.ensure_indexes(system)
-        await logins.ensure_indexes(system)
+        for collection in (audit, counts, logins):
+            await collection.ensure_indexes(system)
         await accounts.ensure_admin()
         yield
     finally:

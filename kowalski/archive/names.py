@@ -4,8 +4,10 @@ USERS = "users"
 FILTERS = "filters"
 FILTER_STATISTICS = "filter_statistics"
 LOGINS = "logins"
+COUNTS = "counts"
+AUDIT = "audit"
 OUTBOX = "outbox"
 DEAD_LETTERS = "dead_letters"
 REPORTS = "reports"
 
-SYSTEM = frozenset({USERS, FILTERS, FILTER_STATISTICS, LOGINS, OUTBOX, DEAD_LETTERS, REPORTS})
+SYSTEM = frozenset({USERS, FILTERS, FILTER_STATISTICS, LOGINS, COUNTS, AUDIT, OUTBOX, DEAD_LETTERS, REPORTS})

@@ -89,6 +89,8 @@ async def edit(
 ) -> bool:
     """Change a user's name, password hash, ``email``, ``permissions`` or ``role``; tells whether there was one.
 
+    A change of name that is made again, after a lost answer, succeeds again.
+
     Raises
     ------
     DuplicateKeyError
@@ -101,8 +103,10 @@ async def edit(
     async def move(session: AsyncClientSession) -> bool:
         document = await system[names.USERS].find_one_and_delete({"_id": name}, session=session)
         if document is None:
-            return False
-        await system[names.USERS].insert_one({**document, **changes, "_id": rename}, session=session)
+            again = {"_id": rename, "renamed_from": name}
+            return (await system[names.USERS].update_one(again, {"$set": changes}, session=session)).matched_count == 1
+        moved = {**document, **changes, "_id": rename, "renamed_from": name}
+        await system[names.USERS].insert_one(moved, session=session)
         return True
 
     async with system.client.start_session() as session:

@@ -51,6 +51,7 @@ class Workbench(WorkerPlugin):
     def teardown(self, worker: Worker) -> None:
         """Stop reporting."""
         self._stop.set()
+        self._write_statistics()
 
     def context(self, survey: str) -> WorkerContext:
         """Give the context of a survey, made on first use."""
@@ -65,11 +66,16 @@ class Workbench(WorkerPlugin):
             try:
                 for context in contexts:
                     context.catalogs.refresh()
+                self._write_statistics()
                 for context in contexts[:1]:
                     reports.put(context.system, name, surveys=_summary(self._contexts))
             except PyMongoError as error:
                 log.warning("no report could be written: %s", error)
             self._stop.wait(REPORT_SECONDS)
+
+    def _write_statistics(self) -> None:
+        for context in list(self._contexts.values()):
+            context.filters.write_statistics()
 
 
 def _summary(contexts: Mapping[str, WorkerContext]) -> dict[str, Any]:

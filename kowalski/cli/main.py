@@ -24,6 +24,7 @@ from kowalski.cli import (
     stream,
     test,
     up,
+    users,
 )
 from kowalski.cli.console import complain
 from kowalski.config import ConfigError
@@ -36,7 +37,9 @@ First steps: `./kowalski.py up` installs and starts everything; `./kowalski.py s
 Every command also takes `--config FILE` (as does the variable KOWALSKI_CONFIG): settings on top of
 config.defaults.yaml, instead of config.yaml.
 """
-COMMANDS = (up, down, status, logs, restart, run, stream, simulate, deadletters, catalogs, models, test, develop)
+COMMANDS = (
+    up, down, status, logs, restart, run, stream, simulate, deadletters, catalogs, models, users, test, develop,
+)  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
 

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 
 def _no_switch(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a number")
+    return value
+
+
+def _network(value: str) -> str:
+    ip_network(value, strict=False)  # a ValueError says what is wrong
     return value
 
 
@@ -29,6 +35,8 @@ Seconds = Annotated[float, Number, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Measure = Annotated[float, Number, Field(gt=0, allow_inf_nan=False)]
 Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([kKMGT]i?B)?$")]
 Duration = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?(s|m|h|d|(second|minute|hour|day)s?)$")]
+Network = Annotated[str, AfterValidator(_network)]
+"""An address, or a network as ``10.0.0.0/8``."""
 Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
 """Not empty, and on one line."""
 
@@ -64,6 +72,11 @@ class Server(Section):
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     jwt_exp_delta_seconds: Positive | None = 30 * 24 * 3600
     login_attempts_per_minute: Positive = 20
+    login_attempts_per_address: Positive = 100
+    login_attempts_per_account: Positive = 100
+    requests_per_minute: Positive | None = None
+    trusted_proxies: list[Network] = []
+    audit_days: Positive = 365
     user_cache_seconds: Annotated[float, Number, Field(ge=0, le=1e9, allow_inf_nan=False)] = 5.0
     default_permissions: dict[str, list[Annotated[int, Number, Field(ge=0, le=2**31 - 1)]]] = {}
     contact: Contact = Contact()
@@ -317,6 +330,7 @@ class Filters(Section):
     batch_max_time_ms: Positive = 3_000
     max_failures: Positive = 5
     reload_seconds: Seconds = 3.0
+    sample_every: Positive = 64
 
 
 class SkyPortal(Section):

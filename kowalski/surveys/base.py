@@ -223,7 +223,9 @@ class Survey(ABC):
         """Name of the topic of one night."""
         return self.topic.format(night=night, program=program)
 
-    def filter_prefix(self, candids: Sequence[int] | None, permissions: Sequence[int]) -> list[Stage]:
+    def filter_prefix(
+        self, candids: Sequence[int] | None, permissions: Sequence[int], *, past_only: bool = False
+    ) -> list[Stage]:
         """Build the stages that run before a user's filter: match, drop stamps, join the object, cut its history.
 
         Parameters
@@ -232,6 +234,9 @@ class Survey(ABC):
             The alerts to run on; None leaves out that condition (archive tests add their own).
         permissions
             Program ids that the filter may see.
+        past_only
+            Whether rows of histories that are not older than the alert are cut, too: those are in the archive, but
+            were not yet when the alert came in.
         """
         match: Stage = {} if candids is None else {"_id": {"$in": list(candids)}}
         if self.program_field is not None:
@@ -240,7 +245,7 @@ class Survey(ABC):
         joined = {"$arrayElemAt": ["$aux", 0]}
         shown["cross_matches"] = {"$getField": {"field": "cross_matches", "input": joined}}
         for history in self.histories:
-            shown[history.name] = self._visible_rows(history, permissions)
+            shown[history.name] = self._visible_rows(history, permissions, past_only=past_only)
         return [
             {"$match": match},
             {"$project": dict.fromkeys(self.stamp_fields, 0)},
@@ -266,8 +271,10 @@ class Survey(ABC):
             self.objects: Guard({"$or": [*mine, *nobodys]}, ({"$set": thinned},), rows),
         }
 
-    def _visible_rows(self, history: History, permissions: Sequence[int]) -> Stage:
+    def _visible_rows(self, history: History, permissions: Sequence[int], *, past_only: bool) -> Stage:
         conditions: list[Stage] = [{"$lt": [{"$subtract": ["$candidate.jd", "$$item.jd"]}, history.days]}]
+        if past_only:
+            conditions.append({"$lt": ["$$item.jd", "$candidate.jd"]})
         if history.by_program:
             conditions.append({"$in": ["$$item.programid", list(permissions)]})
         conditions += [{"$eq": [f"$$item.{name}", value]} for name, value in history.match.items()]

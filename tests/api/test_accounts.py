@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from pymongo import MongoClient
 
 from kowalski.api.app import create_app
-from kowalski.archive import logins, names
+from kowalski.archive import counts, names
 from kowalski.archive.client import system_database
 from kowalski.config import Settings
 
@@ -100,8 +100,7 @@ async def test_an_account_is_throttled_without_locking_out_others(
     archive: Settings, admin: Any, user: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive.server.login_attempts_per_minute = 3
-    minute = (time.time() // logins.WINDOW + 10) * logins.WINDOW + 1.0
-    monkeypatch.setattr(logins.time, "time", lambda: minute)
+    minute = frozen(monkeypatch)
     wrong = {"username": "vera", "password": "no"}
     tries = await asyncio.gather(*(admin("POST", "/api/auth", wrong) for _ in range(8)))
     assert sorted(status for status, _ in tries) == [401] * 3 + [429] * 5
@@ -109,8 +108,73 @@ async def test_an_account_is_throttled_without_locking_out_others(
         assert answer.status == 429
         assert int(answer.headers["Retry-After"]) == 59
     await admin.log_in("admin", "admin")
-    monkeypatch.setattr(logins.time, "time", lambda: minute + logins.WINDOW)
+    frozen(monkeypatch, minute + counts.WINDOW)
     await admin.log_in("vera", "rubin")
+
+
+def frozen(monkeypatch: pytest.MonkeyPatch, at: float | None = None) -> float:
+    """Let counts be made a second after the start of a minute."""
+    at = at or (time.time() // counts.WINDOW + 10) * counts.WINDOW + 1.0
+    monkeypatch.setattr(counts.time, "time", lambda: at)
+    return at
+
+
+ATTACKER, OWNER = "192.0.2.66", "198.51.100.7"
+
+
+async def test_an_attacker_elsewhere_does_not_lock_out_the_owner(
+    proxied: Settings, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen(monkeypatch)
+    assert await tried(user, ATTACKER, "vera", "no", times=6) == [401] * 3 + [429] * 3
+    assert await tried(user, OWNER, "vera", "rubin") == [200]
+    assert await tried(user, ATTACKER, "vera", "rubin") == [429]
+
+
+async def test_many_attackers_are_held_up_together_but_not_an_owner_who_has_been_there(
+    proxied: Settings, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxied.server.login_attempts_per_account = 5
+    frozen(monkeypatch)
+    assert await tried(user, OWNER, "vera", "rubin") == [200]
+    tries = [await tried(user, f"192.0.2.{number}", "vera", "no") for number in range(8)]
+    assert tries == [[401]] * 5 + [[429]] * 3
+    assert await tried(user, OWNER, "vera", "rubin") == [200]
+
+
+async def test_an_address_that_tries_many_accounts_is_held_up_but_not_its_neighbours(
+    proxied: Settings, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxied.server.login_attempts_per_address = 5
+    frozen(monkeypatch)
+    assert await tried(user, ATTACKER, "vera", "rubin") == [200]
+    tries = [await tried(user, ATTACKER, f"user{number}", "no") for number in range(8)]
+    assert tries == [[401]] * 5 + [[429]] * 3
+    assert await tried(user, ATTACKER, "vera", "rubin") == [200]  # behind the same gateway as the attacker
+    assert await tried(user, OWNER, "user1", "no") == [401]
+
+
+async def test_an_address_that_anybody_can_write_is_not_believed(
+    archive: Settings, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.server.login_attempts_per_minute = 3
+    frozen(monkeypatch)
+    tries = [await tried(user, f"192.0.2.{number}", "vera", "no") for number in range(5)]
+    assert tries == [[401]] * 3 + [[429]] * 2
+
+
+@pytest.fixture
+def proxied(settings: Settings) -> Settings:
+    """An instance behind a proxy on this machine."""
+    settings.server.trusted_proxies = ["127.0.0.1", "10.0.0.0/8"]
+    settings.server.login_attempts_per_minute = 3
+    return settings
+
+
+async def tried(api: Any, address: str, name: str, password: str, times: int = 1) -> list[int]:
+    headers = {"X-Forwarded-For": f"6.6.6.6, {address}, 10.1.2.3"}
+    body = {"username": name, "password": password}
+    return [(await api("POST", "/api/auth", body, headers=headers))[0] for _ in range(times)]
 
 
 async def test_logging_in_often_is_no_attack(archive: Settings, nobody: Any) -> None:

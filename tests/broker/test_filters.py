@@ -206,7 +206,7 @@ def test_trouble_with_mongodb_is_no_filters_fault(
 ) -> None:
     add(1, [{"$match": {}}], (1, 2))
 
-    def broken(*_: Any) -> list[dict[str, Any]]:
+    def broken(*_: Any, **__: Any) -> list[dict[str, Any]]:
         return [{"$match": {"$nonsense": 1}}]
 
     monkeypatch.setattr(type(context.survey), "filter_prefix", broken)
@@ -214,3 +214,21 @@ def test_trouble_with_mongodb_is_no_filters_fault(
         context.filters.run(alerts)
     assert context.system[names.FILTERS].count_documents({"suspended": {"$exists": True}}) == 0
     assert context.system[names.FILTER_STATISTICS].count_documents({}) == 0
+
+
+def test_how_filters_do_is_counted(context: WorkerContext, add: AddFilter, alerts: list[int]) -> None:
+    """By version; how long each one takes is known although they run together."""
+    context.settings.filters.sample_every = 2
+    add(1, [{"$match": {"candid": {"$lte": 4}}}], (1, 2))
+    add(2, [{"$match": {"candid": 1}}, {"$limit": 1}], (1, 2))
+    add(3, [{"$match": {"candid": {"$lt": 0}}}], (1, 2))
+    context.filters.run(alerts[:8])
+    context.filters.run(alerts[8:])
+    context.filters.write_statistics()
+    context.filters.run(alerts)
+    context.filters.write_statistics()
+    context.filters.write_statistics()
+    found = {each["_id"]["filter_id"]: each for each in context.system[names.FILTER_STATISTICS].find()}
+    assert (found[1]["alerts"], found[1]["passes"], found[1]["timed_alerts"]) == (24, 8, 4)
+    assert (found[2]["alerts"], found[2]["passes"], found[2]["timed_alerts"]) == (24, 2, 24)
+    assert all(each["ms"] > 0 and each["since"] <= each["last_at"] and "errors" not in each for each in found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from kowalski.api import answers, bodies, services
+from kowalski.api.context import ADDRESS
 from kowalski.api.models.accounts import Login, Token
 from kowalski.api.routes import Access, Route
 
@@ -12,7 +13,7 @@ from kowalski.api.routes import Access, Route
 async def log_in(request: web.Request) -> web.Response:
     """Give a token."""
     login = await bodies.read(request, Login)
-    token = await services.of(request).accounts.log_in(login.username, login.password, request.remote or "")
+    token = await services.of(request).accounts.log_in(login.username, login.password, request[ADDRESS])
     return answers.plain({"status": "success", "token": token})
 
 

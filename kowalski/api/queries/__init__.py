@@ -19,7 +19,7 @@ from kowalski.api.queries.find_one import FindOneQuery
 from kowalski.api.queries.info import InfoQuery
 from kowalski.api.queries.near import NearQuery
 
-__all__ = ["QUERY_TYPES", "Archive", "ArchiveQuery", "Query", "QueryAnswer"]
+__all__ = ["QUERY_TYPES", "Archive", "ArchiveQuery", "DropQuery", "Query", "QueryAnswer"]
 
 AnyQuery = (
     FindQuery

@@ -20,7 +20,8 @@ async def test_a_life(admin: Any) -> None:
         200,
         {"status": "success", "message": "edited user vera"},
     )
-    assert (await admin("PUT", "/api/users/vera", {"username": "vera.rubin"}))[0] == 200
+    for _ in range(2):  # a client whose answer was lost asks again
+        assert (await admin("PUT", "/api/users/vera", {"username": "vera.rubin"}))[0] == 200
     await admin.log_in("vera.rubin", "cooper")
     assert (await admin("POST", "/api/auth", {"username": "vera", "password": "cooper"}))[0] == 401
     assert await admin("DELETE", "/api/users/vera.rubin") == (
