@@ -76,8 +76,6 @@ class Server(Section):
     login_attempts_per_account: Positive = 100
     requests_per_minute: Positive | None = None
     trusted_proxies: list[Network] = []
-    metrics_networks: list[Network] = ["127.0.0.0/8", "::1"]
-    cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = []
     audit_days: Positive = 365
     user_cache_seconds: Annotated[float, Number, Field(ge=0, le=1e9, allow_inf_nan=False)] = 5.0
     default_permissions: dict[str, list[Annotated[int, Number, Field(ge=0, le=2**31 - 1)]]] = {}
@@ -264,12 +262,22 @@ class Broker(Section):
     metrics_port: Port | None = None
 
 
+class SchemaSource(Section):
+    """Where the schemas of a survey's packets are found that don't carry their own."""
+
+    registry: Annotated[str, Field(pattern=r"^https?://[^\x00-\x20]+$")] | None = None
+    username: Text | None = None
+    password: str | None = None
+    folder: Path | None = None
+
+
 class SurveySwitch(Section):
     """What an operator may set of one survey; its facts are in `kowalski.surveys`."""
 
     enabled: bool = True
     topics: str | None = None
     scheduler_address: Text | None = None
+    schemas: SchemaSource = SchemaSource()
 
     @field_validator("topics")
     @classmethod
@@ -381,7 +389,6 @@ class Logging(Section):
     """What the services write."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["text", "json"] = "text"
     max_bytes: Positive = 30_000_000
     backups: Count = 5
 
