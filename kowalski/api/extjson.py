@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from base64 import b64encode
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -18,6 +17,7 @@ import orjson
 from bson import Int64, ObjectId, json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.json_util import RELAXED_JSON_OPTIONS
+from pybase64 import b64encode
 
 OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     document_class=dict,
@@ -69,7 +69,7 @@ def _default(value: Any) -> Any:
     if kind is Int64:
         return int(value)
     if kind is bytes:
-        return {"$binary": {"base64": b64encode(value).decode(), "subType": "00"}}
+        return orjson.Fragment(b'{"$binary":{"base64":"' + b64encode(value) + b'","subType":"00"}}')
     if kind is ObjectId:
         return {"$oid": str(value)}
     if kind is datetime and value.tzinfo is None and value.year >= 1970:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,6 +14,11 @@ from kowalski.api.results import Batch
 from kowalski.config.settings import Queries
 
 T = TypeVar("T")
+
+Part = tuple[bytes, Batch]
+"""A text and documents that belong together; what the text is for, each format knows."""
+Text = tuple[bytes, int]
+"""A text, and how many documents are in it."""
 
 SLICE = 256 * 1024
 """Bytes of BSON that are encoded at a time: other requests get their turn in between, and memory stays small."""
@@ -61,6 +66,24 @@ class Encoder:
     async def run(self, work: Callable[[], T], size: int) -> T:
         """Do ``work`` on ``size`` bytes of documents, in a thread unless they are few."""
         return work() if size <= INLINE else await asyncio.get_running_loop().run_in_executor(self.threads, work)
+
+    async def encode(self, parts: AsyncIterator[Part], write: Callable[[list[Part]], Text]) -> AsyncGenerator[bytes]:
+        """Encode parts with ``write``, several at a time as long as they are small."""
+        some: list[Part] = []
+        size = 0
+        async for before, batch in parts:
+            some.append((before, batch))
+            size += len(before) + size_of(batch)
+            if size >= SLICE:
+                yield await self._encode(some, size, write)
+                some, size = [], 0
+        if some:
+            yield await self._encode(some, size, write)
+
+    async def _encode(self, parts: list[Part], size: int, write: Callable[[list[Part]], Text]) -> bytes:
+        text, rows = await self.run(lambda: write(parts), size)
+        self.meter.add(rows, len(text))
+        return text
 
 
 def slices(batch: Batch) -> Iterator[Batch]:

@@ -7,13 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 import orjson
 
 from kowalski.api import extjson
-from kowalski.api.formats.encoder import SLICE, Encoder, size_of, slices, texts
+from kowalski.api.formats.encoder import Encoder, Part, Text, slices, texts
 from kowalski.api.results import Batch, Match, Matches, Result, Rows, Value
 
 CONTENT_TYPE = "application/json; charset=utf-8"
-
-Part = tuple[bytes, Batch]
-"""A text, and documents that follow it with commas between them."""
 
 
 async def pieces(message: str, result: Result, encoder: Encoder) -> AsyncGenerator[bytes]:
@@ -28,36 +25,19 @@ async def pieces(message: str, result: Result, encoder: Encoder) -> AsyncGenerat
         case Matches():
             parts = _matches(result)
     yield start + b',"data":'
-    async for piece in _encoded(parts, encoder):
+    async for piece in encoder.encode(parts, _write):
         yield piece
     yield b"}"
 
 
-async def _encoded(parts: AsyncIterator[Part], encoder: Encoder) -> AsyncGenerator[bytes]:
-    """Encode parts, several at a time as long as they are small."""
-    some: list[Part] = []
-    size = 0
-    async for before, batch in parts:
-        some.append((before, batch))
-        size += len(before) + size_of(batch)
-        if size >= SLICE:
-            yield await _encode(some, size, encoder)
-            some, size = [], 0
-    yield await _encode(some, size, encoder)
-
-
-async def _encode(parts: list[Part], size: int, encoder: Encoder) -> bytes:
-    def work() -> tuple[bytes, int]:
-        joined, rows = [], 0
-        for before, batch in parts:
-            encoded = texts(batch)
-            rows += len(encoded)
-            joined += [before, b",".join(encoded)]
-        return b"".join(joined), rows
-
-    text, rows = await encoder.run(work, size)
-    encoder.meter.add(rows, len(text))
-    return text
+def _write(parts: list[Part]) -> Text:
+    joined: list[bytes] = []
+    rows = 0
+    for before, batch in parts:
+        encoded = texts(batch)
+        rows += len(encoded)
+        joined += [before, b",".join(encoded)]
+    return b"".join(joined), rows
 
 
 async def _rows(batches: AsyncIterator[Batch]) -> AsyncGenerator[Part]:

@@ -30,6 +30,7 @@ class AggregateBody(CatalogQuery):
 class AggregateQuery(ArchiveQuery):
     """What a pipeline makes of a catalog."""
 
+    gives_documents = True
     query_type: Literal["aggregate"]
     query: AggregateBody
     kwargs: Annotated[AggregateOptions, NoneAsEmpty] = AggregateOptions()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import bson
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.command_cursor import AsyncRawBatchCommandCursor
 from pymongo.asynchronous.cursor import AsyncRawBatchCursor
@@ -40,6 +41,8 @@ class Archive:
 
     Attributes
     ----------
+    session
+        What is done in the data database belongs to it, so that it can be ended together.
     guards
         What the user does not see.
     limits
@@ -48,6 +51,7 @@ class Archive:
 
     services: Services
     user: User
+    session: AsyncClientSession | None = None
     guards: Guards = field(init=False)
     limits: Queries = field(init=False)
     _started: float = field(init=False, default_factory=time.monotonic)
@@ -111,6 +115,7 @@ class Archive:
             limit=options.limit or 0,
             max_time_ms=self.time(options),
             comment=self.user.name,
+            session=self._session(collection),
             **chosen,
         )
 
@@ -148,7 +153,7 @@ class Archive:
         hint = given.pop("hint", None)
         if hint:
             given["hint"] = hint if isinstance(hint, str) else dict(hint)
-        return await collection.aggregate_raw_batches(seen, **given)
+        return await collection.aggregate_raw_batches(seen, session=self._session(collection), **given)
 
     async def count(self, catalog: str, condition: Stage, options: CountOptions) -> int:
         """Count the documents that match a condition."""
@@ -162,18 +167,23 @@ class Archive:
     async def estimate(self, catalog: str, options: Options) -> int:
         """Give about how many documents of a catalog there are for the user."""
         collection = await self.collection(catalog)
-        total = await collection.estimated_document_count(maxTimeMS=self.time(options), comment=self.user.name)
+        common: dict[str, Any] = {"maxTimeMS": self.time(options), "comment": self.user.name}
+        total = await collection.estimated_document_count(**common)  # takes no session
         guard = self.guards.get(collection.name)
         if guard is None:
             return total
         if total <= COUNTED:
             return await self.count(catalog, {}, CountOptions(max_time_ms=options.max_time_ms))
         drawn: list[Stage] = [{"$sample": {"size": SAMPLE}}, {"$match": dict(guard.match)}, {"$count": "count"}]
-        cursor = await collection.aggregate_raw_batches(drawn, maxTimeMS=self.time(options), comment=self.user.name)
+        cursor = await collection.aggregate_raw_batches(drawn, session=self._session(collection), **common)
         return round(total * await self._counted(cursor) / SAMPLE)
 
     async def _counted(self, cursor: RawCursor) -> int:
         return sum([bson.decode(batch)["count"] async for batch in self.batches(cursor) if batch])
+
+    def _session(self, collection: AsyncCollection[Document]) -> AsyncClientSession | None:
+        """The session, unless the collection is one of system documents, which have a client of their own."""
+        return self.session if collection.database is self.services.data else None
 
     def time(self, options: Options) -> int:
         """Milliseconds that are left to the query; it may send MongoDB several commands.

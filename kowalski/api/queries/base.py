@@ -15,6 +15,8 @@ class ArchiveQuery(Request, ABC):
 
     message: ClassVar[str] = "Successfully executed query"
     """What a successful answer says."""
+    gives_documents: ClassVar[bool] = False
+    """Whether the answer is a list of documents, which can be given as a table, too."""
 
     @abstractmethod
     async def run(self, archive: Archive) -> Result:

@@ -33,6 +33,7 @@ class ConeSearchBody(Request):
 class ConeSearchQuery(ArchiveQuery):
     """Documents within a radius around positions."""
 
+    gives_documents = True
     query_type: Literal["cone_search"]
     query: ConeSearchBody
     kwargs: Annotated[PositionOptions, NoneAsEmpty] = PositionOptions()

@@ -13,6 +13,7 @@ from kowalski.api.results import Rows
 class FindQuery(ArchiveQuery):
     """Documents that match a filter."""
 
+    gives_documents = True
     query_type: Literal["find"]
     query: FindBody
     kwargs: Annotated[FindOptions, NoneAsEmpty] = FindOptions()

@@ -28,6 +28,7 @@ class NearBody(Request):
 class NearQuery(ArchiveQuery):
     """Documents around positions, nearest first."""
 
+    gives_documents = True
     query_type: Literal["near"]
     query: NearBody
     kwargs: Annotated[PositionOptions, NoneAsEmpty] = PositionOptions()

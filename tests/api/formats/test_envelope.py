@@ -36,7 +36,6 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "SLICE", 60)
     monkeypatch.setattr(encoders, "SLICE_DOCUMENTS", 2)
     monkeypatch.setattr(encoders, "INLINE", 40)
-    monkeypatch.setattr(envelope, "SLICE", 60)
 
 
 @quick

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import time
 from typing import Any
 
-import aiohttp
-import pytest
 from bson import Decimal128, ObjectId
 from pymongo import MongoClient
 
-from kowalski.api import answers
-from kowalski.archive.client import Role, connect, data_database
+from kowalski.archive.client import data_database
 from kowalski.config import Settings
 
 CANDID = 1105522281015015000
@@ -172,52 +167,3 @@ async def test_rows_and_bytes_are_limited(archive: Settings, user: Any) -> None:
     status, answer = await user.query("find", {**ALERTS, "filter": {}}, limit=5)
     assert status == 400
     assert "larger than 1000 bytes" in answer["message"]
-
-
-@pytest.fixture
-def large(archive: Settings, mongo: MongoClient[dict[str, Any]]) -> int:
-    """A catalog that no answer holds at once."""
-    count = 3000
-    text = "x" * (3 * answers.BUFFER // count)
-    data_database(mongo, archive)["large"].insert_many([{"_id": n, "text": text, "none": None} for n in range(count)])
-    return count
-
-
-async def test_a_large_answer_is_sent_as_it_comes(large: int, user: Any) -> None:
-    body = {"query_type": "find", "query": {"catalog": "large", "filter": {}}}
-    async with user.http.post("/api/queries", json=body, headers={"Authorization": user.token}) as answer:
-        assert "Content-Length" not in answer.headers
-        found = json.loads(await answer.read())
-    assert (found["status"], [row["_id"] for row in found["data"]]) == ("success", list(range(large)))
-    assert (await user("GET", "/"))[0] == 200
-
-
-async def test_an_answer_that_breaks_off_is_no_answer(archive: Settings, large: int, user: Any) -> None:
-    archive.queries.max_rows = large - 1
-    with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
-        await user.query("find", {"catalog": "large", "filter": {}})
-    assert (await user("GET", "/"))[0] == 200
-
-
-def test_a_client_that_leaves_ends_its_query(api: Any, large: int) -> None:
-    operations = {"$currentOp": {"allUsers": True, "idleCursors": True}}
-    mine = {"$match": {"cursor.originatingCommand.comment": "admin"}}
-    pipeline = [{"$unionWith": "large"}] * 20
-    body = {"query_type": "aggregate", "query": {"catalog": "large", "pipeline": pipeline}}
-    with connect(api.settings, Role.ADMIN) as mongo, api.client() as client:
-
-        def cursors() -> int:
-            return len(list(mongo.admin.aggregate([operations, mine])))
-
-        with client.stream("POST", "/api/queries", json=body) as answer:
-            received = answer.iter_bytes(1000)  # kept: its end would close the connection
-            next(received)
-            assert cursors() == 1
-        for _ in range(100):
-            if not cursors():
-                break
-            time.sleep(0.1)
-        assert cursors() == 0
-    log = (api.settings.path.run / "logs" / "api.log").read_text()
-    assert "a client has left" in log
-    assert "ERROR" not in log

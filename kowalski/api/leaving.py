@@ -1,0 +1,74 @@
+"""Clients that leave before they have their answer: what is done for them ends, in the database, too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from kowalski.api.errors import ApiError
+from kowalski.archive.client import Document
+
+INTERVAL = 0.25
+"""Seconds between two looks at the connection."""
+
+
+class ClientLeftError(ApiError):
+    """There is nobody any more to answer to; the status is for the log, as nginx writes it."""
+
+    status = 499
+
+    def __init__(self) -> None:
+        super().__init__("the client has left")
+
+
+@asynccontextmanager
+async def session(client: AsyncMongoClient[Document]) -> AsyncGenerator[AsyncClientSession]:
+    """Begin a session with MongoDB that ends there when the client has left.
+
+    With it end the operations that run in it and its cursors, also those of which the driver does not know yet: a
+    cancelled operation goes on, and may leave a cursor behind.
+    """
+    async with client.start_session(causal_consistency=False) as session:
+        try:
+            yield session
+        except ClientLeftError:
+            await client.admin.command("killSessions", [session.session_id])
+            raise
+
+
+@asynccontextmanager
+async def noticed(request: web.Request) -> AsyncGenerator[None]:
+    """Cancel what is done inside when the client leaves.
+
+    Raises
+    ------
+    ClientLeftError
+        If that has happened.
+    """
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None  # handlers run in tasks
+    has_left = False
+    timer: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal has_left, timer
+        if request.transport is None or request.transport.is_closing():
+            has_left = True
+            task.cancel()
+        else:
+            timer = loop.call_later(INTERVAL, look)
+
+    timer = loop.call_later(INTERVAL, look)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if has_left and not task.uncancel():
+            raise ClientLeftError from None
+        raise
+    finally:
+        timer.cancel()
