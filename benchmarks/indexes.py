@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "kowalski-benchmark")
     options = parser.parse_args()
-    found = documents(workload.make_alerts(options.cache, options.n))
+    found = documents(workload.make_alerts(get("ZTF"), options.cache, options.n))
     with tempfile.TemporaryDirectory(prefix="kowalski-benchmark-") as folder:
         settings = services.new_settings(Path(folder) / "run", database={"cache_gb": 2.0})
         with services.running(settings, mongod=True) as servers:

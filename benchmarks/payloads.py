@@ -38,7 +38,7 @@ def alerts(n: int) -> list[Alert]:
     """Make ``n`` alerts with their histories and stamps."""
     survey, decoder = get("ZTF"), Decoder()
     with tempfile.TemporaryDirectory() as folder:
-        paths = sorted(workload.make_alerts(Path(folder), n).rglob("*.avro"))
+        paths = sorted(workload.make_alerts(get("ZTF"), Path(folder), n).rglob("*.avro"))
         return [survey.shape(record) for path in paths for record in decoder.records(path.read_bytes())]
 
 

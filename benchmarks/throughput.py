@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,9 @@ class Drain:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--survey", default="ZTF", help="whose alerts (default: ZTF)")
+    parser.add_argument("--repeats", type=float, default=0.3, help="part of the alerts of an object seen before")
+    parser.add_argument("--bare", action="store_true", help="no catalogs, no filters, no models")
     parser.add_argument("--n", type=int, default=5000, help="alerts in one drain (default: 5000)")
     parser.add_argument("--rounds", type=int, default=3, help="drains; the cheapest one counts (default: 3)")
     parser.add_argument("--partitions", type=int, default=4)
@@ -70,22 +73,29 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--plain-catalogs", action="store_true", help="catalogs without HEALPix cells")
     parser.add_argument("--rate", type=float, help="pace the alerts at so many a second and print latencies")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "kowalski-benchmark")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.bare:
+        options.rows = options.filters = 0
+        options.no_models = True
+    return options
 
 
 def instance(options: argparse.Namespace, run: Path) -> Settings:
     """Settings of the measured instance."""
     wanted: dict[str, Any] = {} if options.batch_size is None else {"broker": {"batch_size": options.batch_size}}
     data = os.environ.get("KOWALSKI_SAMPLE_DATA")
-    wanted["path"] = {"run": str(run)} | ({"models": f"{data}/models"} if data else {})
+    wanted["path"] = {"run": str(run), "data": str(run / "data")} | ({"models": f"{data}/models"} if data else {})
     wanted["kafka"] = {"heap": "512m", "partitions": options.partitions}
     settings = services.new_settings(run, database={"cache_gb": 4.0}, **wanted)
-    models = settings.ml.of("ZTF").models
+    survey = get(options.survey).name
+    models = settings.ml.of(survey).models
     for name in list(models):
         if options.no_models or (name not in SIX and not options.bts):
             del models[name]
-    matched = settings.database.xmatch.get("ZTF", {})
-    settings.database.xmatch["ZTF"] = {name: matched[name] for name in workload.CATALOGS}
+    matched = settings.database.xmatch.get(survey, {})
+    settings.database.xmatch[survey] = {
+        name: declared for name, declared in matched.items() if options.rows and name in workload.CATALOGS
+    }
     return settings
 
 
@@ -95,8 +105,9 @@ class Benchmark:
     def __init__(self, options: argparse.Namespace, settings: Settings) -> None:
         self.options = options
         self.settings = settings
-        self.survey = get("ZTF")
-        self.alerts = workload.make_alerts(options.cache, options.n)
+        self.survey = get(options.survey)
+        self.alerts = workload.make_alerts(self.survey, options.cache, options.n, options.repeats)
+        workload.add_schemas(self.survey, settings)
         connection = archive.connect(settings)
         self.data = archive.data_database(connection, settings)
         self.system = archive.system_database(connection, settings)
@@ -104,9 +115,10 @@ class Benchmark:
 
     def load(self) -> None:
         """Fill catalogs and filters, convert the models."""
-        print(f"catalogs: 4 x {self.options.rows:,} rows", flush=True)
-        around = workload.positions(self.alerts, self.survey)
-        workload.load_catalogs(self.data, around, self.options.rows, cells=not self.options.plain_catalogs)
+        if self.options.rows:
+            print(f"catalogs: 4 x {self.options.rows:,} rows", flush=True)
+            around = workload.positions(self.alerts, self.survey)
+            workload.load_catalogs(self.data, around, self.options.rows, cells=not self.options.plain_catalogs)
         workload.load_filters(self.system, self.settings, self.survey, self.options.filters)
         ready.ensure_ready(self.settings, lambda *_: None)
 
@@ -214,17 +226,19 @@ def main() -> None:
 
 def measure(benchmark: Benchmark, options: argparse.Namespace) -> None:
     """Warm up, then measure and print."""
-    kind = "real alerts, cloned" if workload.scripts() else "simulated alerts"
-    print(f"{options.n} {kind}, {options.filters} filters, writes with w: majority, j: true", flush=True)
-    benchmark.drain("ztf_20230101_programid1", min(WARM_UP, options.n))
+    kind = "real alerts, cloned" if workload.are_real() else "simulated alerts"
+    print(f"{options.n} {kind} of {benchmark.survey.name}, {options.repeats:.0%} of them repeat visits")
+    print(f"{options.filters} filters, writes with w: majority, j: true", flush=True)
+    night = benchmark.survey.topic_of
+    benchmark.drain(night(date(2023, 1, 1)), min(WARM_UP, options.n))
     print(f"calibration loop: {accounting.calibrate():.2f} CPU-s")
     if options.rate:
-        seconds = benchmark.paced("ztf_20230102_programid1", options.n, options.rate)
+        seconds = benchmark.paced(night(date(2023, 1, 2)), options.n, options.rate)
         cuts = statistics.quantiles(seconds, n=100)
         told = ", ".join(f"{name} {cuts[index]:.2f} s" for name, index in (("p50", 49), ("p95", 94), ("p99", 98)))
         print(f"{options.rate:g} alerts/s: latency {told} ({len(seconds)} alerts that passed)")
         return
-    drains = [benchmark.drain(f"ztf_202302{day:02d}_programid1", options.n) for day in range(1, options.rounds + 1)]
+    drains = [benchmark.drain(night(date(2023, 2, day)), options.n) for day in range(1, options.rounds + 1)]
     peaks = accounting.usage(benchmark.processes)
     for drain in drains:
         print_drain(drain, peaks)

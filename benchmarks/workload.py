@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 from pymongo.database import Database
 
+from benchmarks import clones
 from kowalski.archive import filters, names
 from kowalski.broker.avro import Decoder
+from kowalski.broker.schemas import SchemaStore
 from kowalski.config import Settings
 from kowalski.ingesters.cells import cell_fields
 from kowalski.science.coordinates import best_order, healpix_field, sexagesimal
@@ -39,23 +41,48 @@ def scripts() -> Path | None:
     return Path(folder) if folder and data else None
 
 
-def make_alerts(folder: Path, n: int, seed: int = 1) -> Path:
-    """Make ``n`` alerts, 30 % of them repeat visits, as files below ``folder``; made once, then found again."""
-    target = folder / f"alerts-{n}-{seed}-{'real' if scripts() else 'simulated'}"
+def are_real() -> bool:
+    """Whether workloads start from real alerts."""
+    return scripts() is not None
+
+
+def make_alerts(survey: Survey, folder: Path, n: int, repeats: float = 0.3, seed: int = 1) -> Path:
+    """Make ``n`` alerts, ``repeats`` of them repeat visits, as files below ``folder``; made once, then found again."""
+    kind = "real" if are_real() else "simulated"
+    target = folder / f"{survey.name}-{n}-{repeats:g}-{seed}-{kind}"
     if (target / "complete").exists():
         return target
     target.mkdir(parents=True, exist_ok=True)
-    found = scripts()
-    if found is not None:
-        data = Path(os.environ["KOWALSKI_SAMPLE_DATA"]) / "ztf_alerts"
-        command = [sys.executable, str(found / "make_alerts.py"), "--src", *(str(data / night) for night in NIGHTS)]
-        command += ["--n", str(n), "--repeat-frac", "0.3", "--seed", str(seed), "--out", str(target)]
+    if are_real() and survey.name == "LSST":
+        _clone(target, n, repeats, seed)
     else:
-        command = [sys.executable, "-m", "kowalski.cli", "simulate", "--survey", "ztf", "--n", str(n)]
-        command += ["--seed", str(seed), "--repeat-frac", "0.3", "--out", str(target)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(_maker(survey, target, n, repeats, seed), check=True, stdout=subprocess.DEVNULL)
     (target / "complete").touch()
     return target
+
+
+def _maker(survey: Survey, target: Path, n: int, repeats: float, seed: int) -> list[str]:
+    """Command that makes alerts; the scripts know those of ZTF."""
+    common = ["--n", str(n), "--repeat-frac", str(repeats), "--seed", str(seed), "--out", str(target)]
+    found = scripts()
+    if found is None or survey.name != "ZTF":
+        return [sys.executable, "-m", "kowalski.cli", "simulate", "--survey", survey.name, *common]
+    data = Path(os.environ["KOWALSKI_SAMPLE_DATA"]) / "ztf_alerts"
+    return [sys.executable, str(found / "make_alerts.py"), "--src", *(str(data / night) for night in NIGHTS), *common]
+
+
+def _clone(target: Path, n: int, repeats: float, seed: int) -> None:
+    data, schemas = Path(os.environ["KOWALSKI_SAMPLE_DATA"]), target / "schemas"
+    clones.add_schemas(data, schemas)
+    for number, message in enumerate(clones.clones(data, schemas, n, repeats, seed)):
+        (target / f"{number:06d}.avro").write_bytes(message)
+
+
+def add_schemas(survey: Survey, settings: Settings) -> None:
+    """Give an instance the schemas that messages of the wire format need."""
+    if are_real() and survey.name == "LSST":
+        folder = SchemaStore.of(settings, survey).folder
+        clones.add_schemas(Path(os.environ["KOWALSKI_SAMPLE_DATA"]), folder)
 
 
 def positions(alerts: Path, survey: Survey) -> list[dict[str, float]]:

@@ -15,9 +15,10 @@ LARGEST = 15 * 1024 * 1024
 """Bytes of a packet that are kept: a MongoDB document holds 16 MB."""
 
 
-def letter_id(topic: str, partition: int, offset: int) -> dict[str, Any]:
-    """Build the ``_id`` of a dead letter: where the packet lies in Kafka."""
-    return {"topic": topic, "partition": partition, "offset": offset}
+def letter_id(topic: str, partition: int, offset: int, record: int | None = None) -> dict[str, Any]:
+    """Build the ``_id`` of a dead letter: where the packet lies in Kafka and, in a message of several, its number."""
+    where: dict[str, Any] = {"topic": topic, "partition": partition, "offset": offset}
+    return where if record is None else {**where, "record": record}
 
 
 def write(

@@ -1,6 +1,9 @@
-"""Decoding of Avro object container files (Apache Avro 1.11 specification), the form in which alerts travel.
+"""Decoding of Avro (Apache Avro 1.11 specification), in the two forms in which alerts travel.
 
-The schema in a file's header is 27 kB of JSON and the same for a whole night, so it is parsed once per header.
+An object container file carries its schema in its header: 27 kB of JSON and the same for a whole night, so it is
+parsed once per header. Confluent's wire format is one record after a zero byte and the number of its schema in four
+bytes; the schema itself comes from `kowalski.broker.schemas`. The first bytes of a message tell which form it has.
+
 ``cavro`` decodes three times as fast as ``fastavro``; what it can't read, ``fastavro`` may. Surveys publish schemas
 with defaults that the specification forbids (null for an integer): both readers are told to overlook them.
 """
@@ -15,7 +18,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import cavro
 import cramjam
@@ -24,6 +27,9 @@ import fastavro
 from kowalski.surveys.base import PacketError, Record
 
 MAGIC = b"Obj\x01"
+WIRE = b"\x00"
+"""First byte of Confluent's wire format."""
+WIRE_HEADER = struct.Struct(">xI")
 SYNC_SIZE = 16
 MAX_BLOCK = 256 * 1024 * 1024
 """Bytes to which a compressed block may expand: an alert is a thousand times smaller."""
@@ -52,37 +58,113 @@ DECODING_ERRORS = (
 """What the readers raise for bytes that are no valid Avro."""
 
 
+_BYTE = cavro.Schema('{"type": "fixed", "name": "byte", "size": 1}')
+
+
+def _at_end(reader: cavro.MemoryReader) -> bool:
+    """Whether nothing is left to read; cavro has no other way to ask."""
+    try:
+        _BYTE.binary_read(reader)
+    except EOFError:
+        return True
+    return False
+
+
+class Reader:
+    """Reads records of one schema.
+
+    Parameters
+    ----------
+    text
+        The schema as JSON, everything that it refers to included.
+
+    Raises
+    ------
+    One of `DECODING_ERRORS`
+        If it is no schema.
+    """
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._fast = cavro.Schema(text, options=_OPTIONS)
+        except (cavro.CavroException, ValueError, TypeError, KeyError):
+            self._fast = None
+        self._schema = fastavro.parse_schema(json.loads(text), _ignore_default_error=True)
+
+    def records(self, body: bytes, count: int) -> list[Record]:
+        """Decode ``count`` records that are all of ``body``."""
+        if self._fast is not None:
+            try:
+                reader = cavro.MemoryReader(body)
+                found = [self._fast.binary_read(reader) for _ in range(count)]
+                if _at_end(reader):
+                    return found
+            except DECODING_ERRORS:
+                pass  # the reference reader has the last word, and its error is the one reported
+        stream = io.BytesIO(body)
+        records = [fastavro.schemaless_reader(stream, self._schema, None) for _ in range(count)]
+        if stream.read(1):
+            raise PacketError("bytes are left over after the last record")
+        return [record for record in records if isinstance(record, dict)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Header:
     """The start of a container file up to its sync marker, and what it says."""
 
     raw: bytes
     codec: str
-    fast: cavro.Schema | None
-    schema: Any
+    reader: Reader
+
+
+class Schemas(Protocol):
+    """Where the schemas of the wire format are found."""
+
+    def text(self, number: int) -> str:
+        """Give the schema with that number as JSON; a `PacketError` says that there is none."""
 
 
 class Decoder:
-    """Reads container files; keeps the headers it has seen, so one per process is enough."""
+    """Reads messages; keeps the headers and schemas it has seen, so one per process is enough.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    schemas
+        Where schemas of the wire format are found; None: messages of that format are refused.
+    """
+
+    def __init__(self, schemas: Schemas | None = None) -> None:
         self._headers: list[_Header] = []
+        self._schemas = schemas
+        self._numbered: dict[int, Reader] = {}
 
     def records(self, value: bytes) -> list[Record]:
-        """Decode all records of one container file.
+        """Decode all records of one message.
 
         Raises
         ------
         PacketError
-            If ``value`` is no complete, valid container file; the text says what is wrong with it.
+            If ``value`` is no complete, valid container file or record; the text says what is wrong with it.
+        kowalski.broker.schemas.RegistryError
+            If its schema can't be had for now.
         """
-        if not value.startswith(MAGIC):
-            raise PacketError("not an Avro object container file: its first bytes are not Obj\\x01")
         try:
-            header = self._header(value)
-            return self._blocks(value, header)
+            if value.startswith(MAGIC):
+                return self._blocks(value, self._header(value))
+            if value.startswith(WIRE):
+                return self._wire(value)
         except DECODING_ERRORS as error:
             raise PacketError(f"not decodable as Avro: {type(error).__name__}: {error}"[:500]) from error
+        raise PacketError("neither an Avro container file nor wire format: it begins with neither Obj\\x01 nor \\x00")
+
+    def _wire(self, value: bytes) -> list[Record]:
+        (number,) = WIRE_HEADER.unpack_from(value)
+        reader = self._numbered.get(number)
+        if reader is None:
+            if self._schemas is None:
+                raise PacketError(f"it needs schema {number}, and the survey has no schemas of its own")
+            reader = self._numbered[number] = Reader(self._schemas.text(number))
+        return reader.records(value[WIRE_HEADER.size :], 1)
 
     def _header(self, value: bytes) -> _Header:
         for header in self._headers:
@@ -104,7 +186,7 @@ class Decoder:
             end = position + size
             if count < 0 or size < 0 or value[end : end + SYNC_SIZE] != sync:
                 raise PacketError("the sync marker after a block is missing: the file is cut or damaged")
-            found += _records(_expand(value[position:end], header.codec), count, header)
+            found += header.reader.records(_expand(value[position:end], header.codec), count)
             position = end + SYNC_SIZE
         if not found:
             raise PacketError("the file holds no record")
@@ -125,29 +207,8 @@ def _read_header(value: bytes) -> _Header:
         for _ in range(count):
             name, position = _bytes(value, position)
             metadata[name.decode()], position = _bytes(value, position)
-    text = metadata["avro.schema"].decode()
-    try:
-        fast = cavro.Schema(text, options=_OPTIONS)
-    except (cavro.CavroException, ValueError, TypeError, KeyError):
-        fast = None
-    schema = fastavro.parse_schema(json.loads(text), _ignore_default_error=True)
-    return _Header(value[:position], metadata.get("avro.codec", b"null").decode(), fast, schema)
-
-
-def _records(body: bytes, count: int, header: _Header) -> list[Record]:
-    if header.fast is not None:
-        try:
-            if count == 1:
-                return [header.fast.binary_decode(body)]
-            reader = cavro.MemoryReader(body)
-            return [header.fast.binary_read(reader) for _ in range(count)]
-        except DECODING_ERRORS:
-            pass  # the reference reader has the last word, and its error is the one reported
-    stream = io.BytesIO(body)
-    records = [fastavro.schemaless_reader(stream, header.schema, None) for _ in range(count)]
-    if stream.read(1):
-        raise PacketError("bytes are left over after the last record of a block")
-    return [record for record in records if isinstance(record, dict)]
+    codec = metadata.get("avro.codec", b"null").decode()
+    return _Header(value[:position], codec, Reader(metadata["avro.schema"].decode()))
 
 
 def _expand(body: bytes, codec: str) -> bytes:

@@ -11,13 +11,18 @@ from kowalski.surveys.base import Alert, Survey
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One Kafka message: its bytes, where it lies, and when it was written (milliseconds since 1970)."""
+    """One Kafka message: its bytes, where it lies, and when it was written (milliseconds since 1970).
+
+    A message may hold several alerts; then each goes its way with a packet of its own, which has the same bytes and
+    says by ``record``, counted from 0, which of them is meant.
+    """
 
     topic: str
     partition: int
     offset: int
     timestamp: int
     value: bytes
+    record: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class Bookkeeping:
 
     def refuse(self, packet: Packet, reason: str) -> bool:
         """Write a dead letter for a packet that no worker survives; False if MongoDB does not take it."""
-        where = dead_letters.letter_id(packet.topic, packet.partition, packet.offset)
+        where = dead_letters.letter_id(packet.topic, packet.partition, packet.offset, packet.record)
         letter = (where, packet.timestamp, packet.value, "worker", reason)
         try:
             dead_letters.write(self._system[names.DEAD_LETTERS], self._survey.name, [letter])

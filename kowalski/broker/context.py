@@ -11,6 +11,7 @@ from kowalski.archive.catalogs import Catalogs
 from kowalski.archive.client import Document
 from kowalski.broker.avro import Decoder
 from kowalski.broker.filters import FilterRunner
+from kowalski.broker.schemas import SchemaStore
 from kowalski.config import Settings
 from kowalski.ml.scorer import Scorer
 from kowalski.surveys.base import Survey
@@ -39,7 +40,7 @@ class WorkerContext:
             survey=survey,
             data=data,
             system=system,
-            decoder=Decoder(),
+            decoder=Decoder(SchemaStore.of(settings, survey)),
             scorer=Scorer.load(settings, survey.name),
             catalogs=Catalogs(data, settings.database.xmatch.get(survey.name, {})),
             filters=FilterRunner(data, system, survey, settings.filters),

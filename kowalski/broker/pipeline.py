@@ -149,7 +149,7 @@ def _refuse(rejected: list[Rejected], context: WorkerContext) -> None:
         context.survey.name,
         [
             (
-                dead_letters.letter_id(one.packet.topic, one.packet.partition, one.packet.offset),
+                dead_letters.letter_id(one.packet.topic, one.packet.partition, one.packet.offset, one.packet.record),
                 one.packet.timestamp,
                 one.packet.value,
                 one.stage,

@@ -92,7 +92,12 @@ class _Clusters:
 def _packet(letter: Document) -> Packet:
     where = letter["_id"]
     return Packet(
-        where["topic"], where["partition"], where["offset"], letter["kafka_timestamp"], bytes(letter["value"])
+        where["topic"],
+        where["partition"],
+        where["offset"],
+        letter["kafka_timestamp"],
+        bytes(letter["value"]),
+        where.get("record"),
     )
 
 

@@ -80,7 +80,7 @@ class Spool:
         """Put a batch into the folder; on return it is complete, and visible only under its final name."""
         name = uuid.uuid4().hex
         hidden, path = self.folder / f".{name}", self.folder / name
-        rows = [(p.topic, p.partition, p.offset, p.timestamp, p.value) for p in packets]
+        rows = [(p.topic, p.partition, p.offset, p.timestamp, p.value, p.record) for p in packets]
         with hidden.open("wb") as file:
             pickle.dump(rows, file, protocol=pickle.HIGHEST_PROTOCOL)
         hidden.rename(path)

@@ -15,10 +15,9 @@ from confluent_kafka.cimpl import NewTopic
 from kowalski.broker.avro import Decoder
 from kowalski.broker.kafka import client_config
 from kowalski.config import Settings
+from kowalski.surveys import SURVEYS
 from kowalski.surveys.base import PacketError
 
-OBJECT_FIELDS = ("objectId", "objectid")
-"""Where surveys keep an object's name; alerts of one object go to one partition, so that they stay in order."""
 BUFFER_KB = 64 * 1024
 """Packets that wait for Kafka take no more memory than this."""
 MAX_MESSAGE = 20 * 1024 * 1024
@@ -166,13 +165,16 @@ def _read(path: Path) -> bytes:
 
 
 def _key(value: bytes, path: Path, decoder: Decoder) -> str:
-    """Name the packet's object; a packet that can't be read goes by its file's name, the broker will refuse it."""
+    """Name the packet's object: alerts of one object go to one partition, so that they stay in order.
+
+    A packet that can't be read goes by its file's name; the broker will refuse it, or has the schema.
+    """
     try:
         records = decoder.records(value)
     except PacketError:
         return path.stem
-    names = (str(record[name]) for record in records for name in OBJECT_FIELDS if record.get(name))
-    return next(names, path.stem)
+    names = (survey.object_name(record) for record in records for survey in SURVEYS.values())
+    return next(filter(None, names), path.stem)
 
 
 def _produce(producer: Producer, topic: str, key: str, value: bytes, delivery: Delivery) -> None:

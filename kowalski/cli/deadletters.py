@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Letter = dict[str, Any]
 Survey = Annotated[str | None, typer.Option(help="Only those of this survey, e.g. ZTF.")]
-Ids = Annotated[list[str] | None, typer.Argument(help="As `list` prints them: TOPIC:PARTITION:OFFSET.")]
+Ids = Annotated[list[str] | None, typer.Argument(help="As `list` prints them: TOPIC:PARTITION:OFFSET[:RECORD].")]
 Everything = Annotated[bool, typer.Option("--all", help="All of them (of the survey, if one is named).")]
 
 
@@ -48,7 +48,7 @@ def list_(survey: Survey = None, limit: Annotated[int, typer.Option(help="How ma
 
 
 def show(
-    identifier: Annotated[str, typer.Argument(metavar="ID", help="As `list` prints it: TOPIC:PARTITION:OFFSET.")],
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="As `list` prints it.")],
     save: Annotated[Path | None, typer.Option(help="Write the packet's bytes to this file.")] = None,
 ) -> None:
     """Show one dead letter; with --save, get its bytes."""
@@ -116,14 +116,15 @@ def _system() -> Database[Letter]:
 
 
 def _text(where: dict[str, Any]) -> str:
-    return f"{where['topic']}:{where['partition']}:{where['offset']}"
+    return ":".join(str(where[name]) for name in ("topic", "partition", "offset", "record") if name in where)
 
 
 def _where(text: str) -> dict[str, Any]:
     from kowalski.archive.dead_letters import letter_id
 
     try:
-        topic, partition, offset = text.rsplit(":", 2)
-        return letter_id(topic, int(partition), int(offset))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text} is no id of a dead letter: TOPIC:PARTITION:OFFSET is") from error
+        topic, *numbers = text.split(":")  # which no topic's name holds
+        partition, offset, *record = map(int, numbers)
+        return letter_id(topic, partition, offset, *record)
+    except (ValueError, TypeError) as error:
+        raise typer.BadParameter(f"{text} is no id of a dead letter: TOPIC:PARTITION:OFFSET[:RECORD] is") from error

@@ -19,6 +19,7 @@ from kowalski.cli import (
     models,
     restart,
     run,
+    schemas,
     simulate,
     status,
     stream,
@@ -38,7 +39,8 @@ Every command also takes `--config FILE` (as does the variable KOWALSKI_CONFIG):
 config.defaults.yaml, instead of config.yaml.
 """
 COMMANDS = (
-    up, down, status, logs, restart, run, stream, simulate, deadletters, catalogs, models, users, test, develop,
+    up, down, status, logs, restart, run, stream, simulate, deadletters, catalogs, models, schemas, users, test,
+    develop,
 )  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
@@ -92,11 +94,12 @@ def _foreseen() -> tuple[type[Exception], ...]:
     from confluent_kafka import KafkaException
     from pymongo.errors import PyMongoError
 
+    from kowalski.broker.schemas import RegistryError, SchemaError
     from kowalski.broker.stream import StreamError
     from kowalski.ml.specs import ModelError
     from kowalski.runtime.errors import ServiceError
 
-    return ServiceError, StreamError, ModelError, PyMongoError, KafkaException
+    return ServiceError, StreamError, RegistryError, SchemaError, ModelError, PyMongoError, KafkaException
 
 
 def _of_the_system(error: OSError) -> str:

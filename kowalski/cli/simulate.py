@@ -54,5 +54,5 @@ def simulate(
         truth.writerow(("candid", "objectId", "class"))
         for each in track(made, "simulating", total=n, console=errors()):
             (out / f"{each.candid}.avro").write_bytes(writer.encode(each.packet))
-            truth.writerow((each.candid, each.packet["objectId"], each.kind))
+            truth.writerow((each.candid, each.object_id, each.kind))
     output().print(f"{n} packets are in {out}", markup=False)

@@ -262,12 +262,22 @@ class Broker(Section):
     metrics_port: Port | None = None
 
 
+class SchemaSource(Section):
+    """Where the schemas of a survey's packets are found that don't carry their own."""
+
+    registry: Annotated[str, Field(pattern=r"^https?://[^\x00-\x20]+$")] | None = None
+    username: Text | None = None
+    password: str | None = None
+    folder: Path | None = None
+
+
 class SurveySwitch(Section):
     """What an operator may set of one survey; its facts are in `kowalski.surveys`."""
 
     enabled: bool = True
     topics: str | None = None
     scheduler_address: Text | None = None
+    schemas: SchemaSource = SchemaSource()
 
     @field_validator("topics")
     @classmethod

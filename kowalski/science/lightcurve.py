@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from kowalski.surveys.base import History
@@ -14,7 +15,7 @@ Row = dict[str, Any]
 Rank = tuple[Any, ...]
 
 # MongoDB's order of types, for those that measurements have.
-_NULL, _NUMBER, _STRING, _OBJECT, _ARRAY, _BYTES, _BOOL = 5, 10, 15, 20, 25, 30, 40
+_NULL, _NUMBER, _STRING, _OBJECT, _ARRAY, _BYTES, _BOOL, _DATE = 5, 10, 15, 20, 25, 30, 40, 45
 _NAN = _NUMBER, (0, 0)
 
 
@@ -53,9 +54,13 @@ def _replaces(history: History, row: Row, present: Row) -> bool:
     if row is present:
         return False
     # For Python True is 1 and the order of fields does not count; for MongoDB it is otherwise.
-    if row == present and list(row) == list(present) and bool not in map(type, (*row.values(), *present.values())):
+    if row == present and list(row) == list(present) and _types(row) == _types(present):
         return False
     return _rank(history, row) < _rank(history, present)
+
+
+def _types(row: Row) -> list[type]:
+    return [type(value) for value in row.values()]
 
 
 def _rank(history: History, row: Row) -> Rank:
@@ -83,6 +88,8 @@ def _scalar(value: Any) -> tuple[int, Any]:
             return _STRING, value.encode()
         case bytes():
             return _BYTES, (len(value), value)
+        case datetime():
+            return _DATE, value.replace(tzinfo=value.tzinfo or UTC)
         case dict():
             return _OBJECT, _content(value)
         case list() | tuple():

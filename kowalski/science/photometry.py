@@ -1,11 +1,13 @@
-"""Light curves as SkyPortal takes them: fluxes made of alert magnitudes and of forced photometry.
+"""Light curves as SkyPortal takes them: fluxes made of alert magnitudes, of forced photometry, and of fluxes as such.
 
 Alert magnitudes are AB; their fluxes are in microjansky (zero point 23.9, Oke & Gunn 1983, ApJ 266, 713). Forced fluxes
-stay in the units of their images and carry each image's zero point. Columns are float64 with NaN for "no value".
+stay in the units of their images and carry each image's zero point; calibrated ones are in nanojansky. Columns are
+float64 with NaN for "no value".
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -13,19 +15,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kowalski.science.times import MJD_ZERO
+
 Floats = NDArray[np.float64]
 Row = Mapping[str, Any]
 Bands = Mapping[Any, str]
 
-MJD_ZERO = 2_400_000.5
-"""Julian date at which the Modified Julian Date begins."""
 MICROJANSKY = 23.9
 """AB magnitude of one microjansky."""
+NANOJANSKY = 31.4
+"""AB magnitude of one nanojansky."""
 LIMIT_SIGMA = 5.0
 """Limiting magnitudes are five-sigma depths."""
 FORCED_SIGMA = 3.0
 """Forced fluxes less significant than this are given as limits."""
-POGSON = 2.5 / np.log(10.0)
+POGSON = 2.5 / math.log(10.0)
 
 POSITIVE = frozenset({"1", "t", "T", "y", "Y", "true", "True"})
 """How surveys write ``isdiffpos``: these, the number 1 and true mean that the science image is the brighter one."""
@@ -124,6 +128,52 @@ def forced_photometry(rows: Sequence[Row], bands: Bands) -> LightCurve:
     ra, dec = _column(rows, "alert_ra"), _column(rows, "alert_dec")
     curve = LightCurve(jd - MJD_ZERO, flux, fluxerr, zero, band, ra, dec, _programs(rows))
     return _sorted(curve.take(_first(usable, curve.mjd, band, flux)))
+
+
+def calibrated_photometry(rows: Sequence[Row], bands: Bands, significance: float = 0.0) -> LightCurve:
+    """Make a light curve of measurements whose flux is in nanojansky.
+
+    Parameters
+    ----------
+    rows
+        Measurements with jd, fid, psfFlux and psfFluxErr (nJy), ra and dec (degrees). Those without a flux error are
+        left out.
+    bands
+        ``fid`` -> name of the filter. Rows in other bands are dropped.
+    significance
+        Fluxes less significant than this are given as limits.
+    """
+    rows = [row for row in rows if row.get("fid") in bands]
+    jd, flux, fluxerr = (_column(rows, name) for name in ("jd", "psfFlux", "psfFluxErr"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flux = np.where(np.abs(flux / fluxerr) >= significance, flux, np.nan)
+        usable = np.isfinite(fluxerr) & (fluxerr > 0.0)
+    band = np.array([bands[row.get("fid")] for row in rows], dtype=np.str_)
+    zero = np.full(len(rows), NANOJANSKY)
+    curve = LightCurve(
+        jd - MJD_ZERO, flux, fluxerr, zero, band, _column(rows, "ra"), _column(rows, "dec"), _programs(rows)
+    )
+    return _sorted(curve.take(_first(usable, curve.mjd, band, flux)))
+
+
+def magnitudes(flux: float | None, error: float | None) -> dict[str, float]:
+    """Derive AB magnitudes of a flux in nanojansky, under the names that alerts of other surveys have for them.
+
+    Returns
+    -------
+    dict
+        ``diffmaglim``, the limiting magnitude at five sigma; for a flux other than 0 also ``magpsf`` and ``sigmapsf``
+        of its absolute value, and ``isdiffpos``, whether it is positive. What can't be computed is left out.
+    """
+    derived: dict[str, float] = {}
+    if error is not None and 0.0 < error < math.inf:
+        derived["diffmaglim"] = NANOJANSKY - 2.5 * math.log10(LIMIT_SIGMA * error)
+    if flux is not None and 0.0 < abs(flux) < math.inf:
+        derived["magpsf"] = NANOJANSKY - 2.5 * math.log10(abs(flux))
+        derived["isdiffpos"] = flux > 0.0
+        if "diffmaglim" in derived and error is not None:
+            derived["sigmapsf"] = POGSON * error / abs(flux)
+    return derived
 
 
 def _column(rows: Iterable[Row], name: str) -> Floats:

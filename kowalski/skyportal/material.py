@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pymongo.asynchronous.database import AsyncDatabase
 
 from kowalski.archive.client import Document
-from kowalski.science.photometry import LightCurve, alert_photometry, forced_photometry
+from kowalski.science.photometry import LightCurve
 from kowalski.surveys.base import Stamps, Survey
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 
 
 class LightCurves(NamedTuple):
@@ -45,8 +45,7 @@ class Material:
         rows += [row for row in candidates.values() if _moment(row) not in known]
         forced = [row for each in survey.histories if each.name != history for row in found.get(each.name, ())]
         return LightCurves(
-            alert_photometry(_programmes(survey, rows), survey.bands),
-            forced_photometry(_programmes(survey, forced), survey.bands),
+            survey.alert_curve(_programmes(survey, rows)), survey.forced_curve(_programmes(survey, forced))
         )
 
     async def stamps(self, survey: Survey, candid: int) -> Stamps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kowalski.surveys.base import Survey
+from kowalski.surveys.lsst import LSST
 from kowalski.surveys.pgir import PGIR
 from kowalski.surveys.turbo import TURBO
 from kowalski.surveys.winter import WINTER
@@ -10,7 +11,7 @@ from kowalski.surveys.ztf import ZTF
 
 __all__ = ["SURVEYS", "Survey", "get"]
 
-SURVEYS: dict[str, Survey] = {survey.name: survey for survey in (ZTF(), PGIR(), WINTER(), TURBO())}
+SURVEYS: dict[str, Survey] = {survey.name: survey for survey in (ZTF(), PGIR(), WINTER(), TURBO(), LSST())}
 
 
 def get(name: str) -> Survey:

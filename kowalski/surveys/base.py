@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, ClassVar, Literal
 
+from kowalski.science.photometry import LightCurve, alert_photometry, forced_photometry
+
 Record = dict[str, Any]
 Stage = dict[str, Any]
 
@@ -91,6 +93,8 @@ class Alert:
         Rows for the object's document, by `History.name`; nulls are dropped.
     keeps
         Names of histories that the object's document starts to hold if this alert is its first.
+    moves
+        Whether the object is known to move: then no other survey's object is the same for its position.
     """
 
     candid: int
@@ -102,6 +106,7 @@ class Alert:
     histories: dict[str, list[Record]]
     stamps: Stamps
     keeps: frozenset[str]
+    moves: bool = False
 
 
 class Survey(ABC):
@@ -165,8 +170,21 @@ class Survey(ABC):
 
     @property
     def required(self) -> tuple[str, ...]:
-        """Fields, by their dotted names, without which a packet is no alert."""
+        """Fields of the packet, by their dotted names, without which it is no alert."""
         return "candid", self.object_id_field, "candidate.jd", "candidate.ra", "candidate.dec"
+
+    def checked(self, packet: Record) -> Record:
+        """Give the packet back if it has all `required` fields.
+
+        Raises
+        ------
+        PacketError
+            If one of them is missing or null, or no number where it must be one; the text names it.
+        """
+        fault = _fault(packet, self.required)
+        if fault is not None:
+            raise PacketError(fault)
+        return packet
 
     def shape(self, packet: Record) -> Alert:
         """Split a decoded packet into the alert's document and its history.
@@ -181,7 +199,8 @@ class Survey(ABC):
             candid, object_id = packet["candid"], packet[self.object_id_field]
             jd, ra, dec = float(candidate["jd"]), float(candidate["ra"]), float(candidate["dec"])
         except (KeyError, TypeError, ValueError) as error:
-            raise PacketError(_fault(packet, self.required)) from error
+            self.checked(packet)
+            raise PacketError("a required field is of another type") from error
         if type(candid) is not int or not isinstance(object_id, str) or not object_id:
             raise PacketError(f"candid {candid!r} must be an integer and {self.object_id_field} {object_id!r} a name")
         if not (math.isfinite(jd) and 0.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
@@ -193,6 +212,11 @@ class Survey(ABC):
         }
         keeps = self.keeps(candidate, jd)
         return Alert(candid, object_id, jd, ra, dec, document, histories, self.stamps_of(packet), keeps)
+
+    def object_name(self, packet: Record) -> str | None:
+        """Name the object of a packet; None if it is none of this survey's."""
+        name = packet.get(self.object_id_field)
+        return name if isinstance(name, str) else None
 
     def keeps(self, candidate: Record, jd: float) -> frozenset[str]:
         """Name the histories that an object's document starts to hold if its first alert is ``candidate``."""
@@ -218,6 +242,18 @@ class Survey(ABC):
     def format_history(self, name: str, rows: list[Record], candidate: Record) -> list[Record]:
         """Make of the packet's rows of history ``name`` what the object keeps: nulls are dropped."""
         return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+    def alert_curve(self, rows: Sequence[Record]) -> LightCurve:
+        """Make the light curve of candidates and of `light_curve` rows; ``programid`` tells who may see what."""
+        return alert_photometry(rows, self.bands)
+
+    def forced_curve(self, rows: Sequence[Record]) -> LightCurve:
+        """Make the light curve of the rows of all other histories."""
+        return forced_photometry(rows, self.bands)
+
+    def schema_number(self, name: str) -> int | None:
+        """Derive the number of a schema in the wire format from its full name, where the survey has a rule."""
+        return None
 
     def topic_of(self, night: date, program: int = 1) -> str:
         """Name of the topic of one night."""
@@ -300,8 +336,8 @@ def _stamp(value: Any) -> bytes | None:
     return found if isinstance(found, bytes) else None
 
 
-def _fault(packet: Record, required: Iterable[str]) -> str:
-    """Say which required field is to blame."""
+def _fault(packet: Record, required: Iterable[str]) -> str | None:
+    """Say which required field is to blame, if any is."""
     for name in required:
         value: Any = packet
         for part in name.split("."):
@@ -312,7 +348,7 @@ def _fault(packet: Record, required: Iterable[str]) -> str:
             return f"required field {name} is null"
         if "." in name and not isinstance(value, int | float):
             return f"required field {name} is no number: {value!r}"[:500]
-    return "a required field is of another type"
+    return None
 
 
 def _rows_of(name: str, programs: Sequence[int]) -> Stage:

@@ -14,14 +14,16 @@ from datetime import date
 import numpy as np
 from numpy.random import Generator
 
-from kowalski.testing.simulator import ztf
+from kowalski import surveys
+from kowalski.surveys.base import Alert
+from kowalski.testing.simulator import lsst, ztf
 from kowalski.testing.simulator.container import Container, Record
 from kowalski.testing.simulator.observations import Measurements, Visits
 from kowalski.testing.simulator.sources import MIXTURE, Source
 
 __all__ = ["SURVEYS", "Simulated", "packets", "writer"]
 
-SURVEYS = {"ZTF": ztf}
+SURVEYS = {"ZTF": ztf, "LSST": lsst}
 """Modules that make packets, by name of the survey."""
 NIGHT = date(2023, 10, 12)
 REPEATS = 0.3
@@ -31,15 +33,24 @@ ATTEMPTS = 200
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """One packet, and the truth about it."""
+    """One packet of a survey, and the truth about it."""
 
     packet: Record
     kind: str
+    survey: str = "ZTF"
 
     @property
     def candid(self) -> int:
         """The alert's identifier."""
-        return int(self.packet["candid"])
+        return self._shaped().candid
+
+    @property
+    def object_id(self) -> str:
+        """The object's name."""
+        return self._shaped().object_id
+
+    def _shaped(self) -> Alert:
+        return surveys.get(self.survey).shape(self.packet)
 
 
 def writer(survey: str = "ZTF") -> Container:
@@ -72,7 +83,7 @@ def packets(
         source, measured = _observe(kind, start, alerts, own)
         seen = simulator.Object(index, seed, source, measured, own, taken)
         for packet in seen.alerts(start):
-            yield Simulated(packet, kind.kind)
+            yield Simulated(packet, kind.kind, survey)
 
 
 def _plan(count: int, repeats: float, random: Generator) -> list[tuple[type[Source], int]]:

@@ -132,10 +132,25 @@ _ARTEFACTS = {"cosmic ray": _cosmic_ray, "dipole": _dipole, "column": _column}
 
 def fits(image: Image) -> bytes:
     """Write ``image`` as a gzip-compressed FITS file of 32-bit floats."""
+    return bytes(igzip.compress(plain_fits(image), COMPRESSION, mtime=0))
+
+
+def plain_fits(image: Image, **extensions: Image) -> bytes:
+    """Write ``image`` as a FITS file of 32-bit floats, with further images in extensions of the given names."""
+    units = [_unit({"SIMPLE": "T"}, image)]
+    for name, extension in extensions.items():
+        units.append(_unit({"XTENSION": "'IMAGE   '"}, extension, PCOUNT=0, GCOUNT=1, EXTNAME=f"'{name:8}'"))
+    return b"".join(units)
+
+
+def _unit(first: dict[str, str], image: Image, **last: int | str) -> bytes:
+    """Write one header and data unit."""
     rows, columns = image.shape
-    cards = {"SIMPLE": "T", "BITPIX": -32, "NAXIS": 2, "NAXIS1": columns, "NAXIS2": rows}
-    header = "".join(f"{name:8}= {value:>20}".ljust(80) for name, value in cards.items())
+    cards = {**first, "BITPIX": -32, "NAXIS": 2, "NAXIS1": columns, "NAXIS2": rows, **last}
+    header = "".join(
+        (f"{name:8}= {value}" if str(value).startswith("'") else f"{name:8}= {value:>20}").ljust(80)
+        for name, value in cards.items()
+    )
     header += "BUNIT   = 'DN      '".ljust(80) + "END".ljust(80)
     data = image.astype(">f4").tobytes()
-    whole = header.ljust(BLOCK).encode() + data.ljust(-(-len(data) // BLOCK) * BLOCK, b"\0")
-    return bytes(igzip.compress(whole, COMPRESSION, mtime=0))
+    return header.ljust(BLOCK).encode() + data.ljust(-(-len(data) // BLOCK) * BLOCK, b"\0")
