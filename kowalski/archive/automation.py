@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Pipeline = list[dict[str, Any]] | str
-"""Stages of an aggregation that runs on what the filter's own pipeline gave; as a list, or as Extended JSON text."""
+"""Stages that run on an alert that passes, behind the same first stages as the filter's; a list or Extended JSON."""
 
 Number = Annotated[int, Field(ge=1)]
 

@@ -12,18 +12,20 @@ import logging
 import secrets
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from bson import json_util
 from bson.errors import BSONError
+from pydantic import ValidationError
 from pymongo import IndexModel, ReturnDocument
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
 from kowalski.archive import names
+from kowalski.archive.automation import AutoFollowup, Autosave, Block
 from kowalski.archive.client import Document
 
 Stage = dict[str, Any]
@@ -57,6 +59,17 @@ class PipelineTextError(ValueError):
     """The text of a pipeline is not a list of stages in (Extended) JSON."""
 
 
+Wanted = TypeVar("Wanted", bound=Block)
+
+
+@dataclass(frozen=True, slots=True)
+class Automatic(Generic[Wanted]):
+    """An active block of a filter, its pipeline decoded; None: it has no condition of its own."""
+
+    block: Wanted
+    pipeline: list[Stage] | None
+
+
 @dataclass(frozen=True, slots=True)
 class ActiveFilter:
     """What the broker runs: the active version of a filter, its pipeline decoded."""
@@ -67,7 +80,10 @@ class ActiveFilter:
     permissions: tuple[int, ...]
     pipeline: list[Stage]
     update_annotations: bool
-    autosave: bool | Document
+    saving: Automatic[Autosave] | None = None
+    followup: Automatic[AutoFollowup] | None = None
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    """Block -> why it can't be carried out."""
 
 
 def decode_pipeline(text: str) -> list[Stage]:
@@ -111,6 +127,7 @@ def _activate(document: Document) -> ActiveFilter:
     text = next((version["pipeline"] for version in document["fv"] if version["fid"] == fid), None)
     if text is None:
         raise PipelineTextError(f"it has no version {fid}")
+    saving, followup, troubles = _blocks(document)
     return ActiveFilter(
         group_id=document["group_id"],
         filter_id=document["filter_id"],
@@ -118,8 +135,57 @@ def _activate(document: Document) -> ActiveFilter:
         permissions=tuple(document.get("permissions") or ()),
         pipeline=decode_pipeline(text),
         update_annotations=bool(document.get("update_annotations")),
-        autosave=document.get("autosave", False),
+        saving=saving,
+        followup=followup,
+        troubles=troubles,
     )
+
+
+def _blocks(
+    document: Document,
+) -> tuple[Automatic[Autosave] | None, Automatic[AutoFollowup] | None, dict[str, str]]:
+    """Read the blocks; what can't be read is left out and told, because the filter itself is none the worse for it."""
+    troubles: dict[str, str] = {}
+    saving = followup = None
+    try:
+        saving = _automatic(Autosave.of(document.get("autosave")))
+    except (ValidationError, PipelineTextError) as error:
+        troubles["autosave"] = _told(error)
+    try:
+        followup = _automatic(AutoFollowup.model_validate(document.get("auto_followup") or {}))
+        if followup is not None:
+            _require_all(followup)
+    except (ValidationError, PipelineTextError) as error:
+        followup, troubles["auto_followup"] = None, _told(error)
+    if followup is not None and saving is None:
+        followup, troubles["auto_followup"] = None, "it needs an active autosave"
+    return saving, followup, troubles
+
+
+def _automatic(block: Wanted) -> Automatic[Wanted] | None:
+    if not block.active:
+        return None
+    if block.pipeline is None or isinstance(block.pipeline, list):
+        return Automatic(block, block.pipeline)
+    return Automatic(block, decode_pipeline(block.pipeline))
+
+
+def _require_all(followup: Automatic[AutoFollowup]) -> None:
+    needed = {
+        "pipeline": followup.pipeline,
+        "allocation_id": followup.block.allocation_id,
+        "payload": followup.block.payload,
+    }
+    missing = [name for name, value in needed.items() if not value]
+    if missing:
+        raise PipelineTextError(f"it has no {', '.join(missing)}")
+
+
+def _told(error: ValidationError | PipelineTextError) -> str:
+    if isinstance(error, PipelineTextError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
 
 
 def suspend(system: Database[Document], filter_id: int, fid: str | None, reason: str) -> bool:

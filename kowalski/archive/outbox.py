@@ -12,10 +12,18 @@ offset; the courier works it off and records every step it has finished. Fields:
 ``passes``
     ``"<group_id>:<filter_id>"`` -> what the filter said, when it passed (``passed_at``) and whether it is to be
     delivered (``deliver``: SkyPortal was on at that time). Entries are added, never changed or taken away.
+``photometry``
+    The object's light curve when the alert passed: see `kowalski.archive.curves`; null once it is delivered.
 ``steps``, ``refused``
     Names of the calls that are done, and name -> reason of those that SkyPortal refused for good.
+``intents``
+    Name -> when a call that must not be made twice was begun, until its end is known.
 ``known``
     Whether SkyPortal had the object before the first call; absent until the courier has looked.
+``saving``, ``saved``
+    Groups that the object is to be saved to, and those that have taken it; absent until the courier gets there.
+``followups``
+    Pass -> what became of its follow-up request: ``outcome``, ``id``, ``reason``.
 ``attempts``, ``next_attempt_at``, ``error``
     Failures since the last step that was done, when to try next, and what was wrong.
 ``expires_at``
@@ -24,23 +32,32 @@ offset; the courier works it off and records every step it has finished. Fields:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from bson.int64 import Int64
-from pymongo import ASCENDING, IndexModel, UpdateOne
-from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.asynchronous.database import AsyncDatabase
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from kowalski.archive import names
 from kowalski.archive.client import Document
 from kowalski.surveys.base import Alert
 
-PASS_FIELDS = ("group_id", "filter_id", "fid", "permissions", "update_annotations", "autosave", "annotations")
-"""What the filter stage says of each pass."""
+PASS_FIELDS = (
+    "group_id",
+    "filter_id",
+    "fid",
+    "permissions",
+    "update_annotations",
+    "annotations",
+    "autosave",
+    "followup",
+    "troubles",
+)
+"""What the filter stage says of each pass; the last three: see `kowalski.archive.rules`."""
 
 
 class State(StrEnum):
@@ -52,6 +69,8 @@ class State(StrEnum):
     """SkyPortal refused a call for good; everything else of the document is delivered."""
     KEPT = "kept"
     """SkyPortal was off when the alert passed: a record only, never delivered later."""
+    DROPPED = "dropped"
+    """An operator has given it up."""
 
 
 INDEXES = (
@@ -100,6 +119,7 @@ def upsert(
     alert: Alert,
     passes: Iterable[Mapping[str, Any]],
     *,
+    photometry: Mapping[str, Any] | None = None,
     kafka_timestamp: int,
     now: datetime,
     deliver: bool,
@@ -118,6 +138,8 @@ def upsert(
         The alert that passed.
     passes
         One mapping per filter with the keys `PASS_FIELDS`.
+    photometry
+        The object's light curve: see `kowalski.archive.curves`.
     kafka_timestamp
         When the packet was written to Kafka, milliseconds since 1970.
     now
@@ -148,8 +170,10 @@ def upsert(
         "created_at": moment,
         "state": State.KEPT.value,
         "passes": {},
+        "photometry": photometry,
         "steps": [],
         "refused": {},
+        "intents": {},
         "attempts": 0,
         "next_attempt_at": moment,
         "error": None,
@@ -190,102 +214,33 @@ def counts(system: Database[Document]) -> Document:
     return totals | {"oldest": None if oldest is None else oldest["created_at"].replace(tzinfo=UTC)}
 
 
-class Queue:
-    """The courier's view of the outbox: what to do next, and how far it has got."""
+def listing(
+    outbox: Collection[Document], state: State | None, survey: str | None = None, limit: int = 0
+) -> list[Document]:
+    """Read documents, newest first, without their light curves; 0: all."""
+    match: Document = {}
+    if state is not None:
+        match["state"] = state.value
+    if survey is not None:
+        match["_id.survey"] = survey
+    return list(outbox.find(match, {"photometry": 0}).sort("created_at", DESCENDING).limit(limit))
 
-    def __init__(self, system: AsyncDatabase[Document]) -> None:
-        self._outbox: AsyncCollection[Document] = system[names.OUTBOX]
 
-    async def ensure_indexes(self) -> None:
-        """Like `ensure_indexes`."""
-        await self._outbox.create_indexes(list(INDEXES))
+def retry(outbox: Collection[Document], ids: Sequence[Document], now: datetime) -> int:
+    """Let the courier try again at once what SkyPortal has refused, what was dropped, and what waits.
 
-    async def due(self, now: datetime, busy: Collection[str], wanted: int) -> list[Document]:
-        """Find pending documents whose time has come, longest waiting first, one per object.
+    Calls that are done stay done. Returns how many documents are pending now because of it.
+    """
+    again = [State.FAILED.value, State.DROPPED.value, State.PENDING.value]
+    change: Document = {
+        "$set": {"state": State.PENDING.value, "refused": {}, "attempts": 0, "next_attempt_at": now, "error": None},
+        "$unset": {"expires_at": ""},
+    }
+    return outbox.update_many({"_id": {"$in": list(ids)}, "state": {"$in": again}}, change).matched_count
 
-        Parameters
-        ----------
-        now
-            The time it is (UTC).
-        busy
-            Object ids that are being worked on.
-        wanted
-            How many objects to find at most.
 
-        Returns
-        -------
-        list
-            For each object the document that is next in its order (by jd, then by age); objects whose next
-            document waits for another attempt are left out.
-        """
-        ready = {"state": State.PENDING.value, "next_attempt_at": {"$lte": now}, "objectId": {"$nin": list(busy)}}
-        cursor = self._outbox.find(ready, {"objectId": 1}).sort("next_attempt_at", ASCENDING).limit(4 * wanted)
-        chosen: dict[str, Document] = {}
-        async for found in cursor:
-            survey, object_id = found["_id"]["survey"], found["objectId"]
-            if object_id in chosen:
-                continue
-            head = await self.head(survey, object_id)
-            if head is not None and head["next_attempt_at"] <= now.replace(tzinfo=None):
-                chosen[object_id] = head
-            elif head is not None:
-                await self.defer(survey, object_id, head["next_attempt_at"])
-            if len(chosen) == wanted:
-                break
-        return list(chosen.values())
-
-    async def head(self, survey: str, object_id: str) -> Document | None:
-        """Find the object's pending document that must go first."""
-        mine = {"_id.survey": survey, "objectId": object_id, "state": State.PENDING.value}
-        return await self._outbox.find_one(mine, sort=[("jd", ASCENDING), ("created_at", ASCENDING)])
-
-    async def defer(self, survey: str, object_id: str, until: datetime) -> None:
-        """Let all that is pending of an object wait, so that nothing overtakes its first document."""
-        mine = {"_id.survey": survey, "objectId": object_id, "state": State.PENDING.value}
-        await self._outbox.update_many(mine, {"$max": {"next_attempt_at": until}})
-
-    async def record(self, identity: Document, steps: Sequence[str], **fields: Any) -> None:
-        """Note that calls are done (or found unnecessary), with further fields of the document."""
-        update: Document = {"$addToSet": {"steps": {"$each": list(steps)}}, "$set": fields | {"attempts": 0}}
-        await self._outbox.update_one({"_id": identity}, update)
-
-    async def refuse(self, identity: Document, step: str, reason: str) -> None:
-        """Note that SkyPortal refused a call for good; it counts as done until someone asks for a retry."""
-        await self._outbox.update_one({"_id": identity}, {"$set": {f"refused.{step}": reason, "attempts": 0}})
-
-    async def postpone(self, document: Document, until: datetime, reason: str) -> None:
-        """Note a failed attempt; the object's documents wait until ``until``."""
-        update: Document = {"$inc": {"attempts": 1}, "$set": {"error": reason}}
-        await self._outbox.update_one({"_id": document["_id"]}, update)
-        await self.defer(document["_id"]["survey"], document["objectId"], until)
-
-    async def finish(self, document: Document, refused: Mapping[str, str], now: datetime, keep_days: int) -> bool:
-        """Close a document whose steps are all done or refused (step -> reason).
-
-        Returns
-        -------
-        bool
-            False if a pass was added since ``document`` was read: there is more to do.
-        """
-        same = {"$eq": [{"$size": {"$objectToArray": "$passes"}}, len(document["passes"])]}
-        if refused:
-            outcome: Document = {"state": State.FAILED.value, "error": "; ".join(sorted(set(refused.values())))}
-        else:
-            expires = now + timedelta(days=keep_days)
-            outcome = {"state": State.DELIVERED.value, "error": None, "expires_at": expires, "delivered_at": now}
-        result = await self._outbox.update_one({"_id": document["_id"], "$expr": same}, {"$set": outcome})
-        return result.matched_count == 1
-
-    async def fail(self, identity: Document, reason: str) -> None:
-        """Give a document up that no call can be made of."""
-        await self._outbox.update_one({"_id": identity}, {"$set": {"state": State.FAILED.value, "error": reason}})
-
-    async def backlog(self) -> Document:
-        """Count pending and failed documents, and give the time at which the oldest pending one was made (UTC)."""
-        pending = {"state": State.PENDING.value}
-        oldest = await self._outbox.find_one(pending, {"created_at": 1}, sort=[("created_at", ASCENDING)])
-        return {
-            "backlog": await self._outbox.count_documents(pending),
-            "failed": await self._outbox.count_documents({"state": State.FAILED.value}),
-            "oldest": None if oldest is None else oldest["created_at"].replace(tzinfo=UTC),
-        }
+def drop(outbox: Collection[Document], ids: Sequence[Document], now: datetime, keep_days: int) -> int:
+    """Give up what is pending or failed; it stays on record for ``keep_days``. Returns how many documents that are."""
+    given_up = [State.FAILED.value, State.PENDING.value]
+    change = {"$set": {"state": State.DROPPED.value, "expires_at": now + timedelta(days=keep_days)}}
+    return outbox.update_many({"_id": {"$in": list(ids)}, "state": {"$in": given_up}}, change).modified_count

@@ -88,9 +88,9 @@ class Evaluation:
         limit, start = self._limits.batch_max_time_ms, time.monotonic()
         answer: Document | None = None
         try:
-            (answer,) = self._aggregate(candids, permissions, [{"$facet": branches}], limit)
+            (answer,) = self.aggregate(candids, permissions, [{"$facet": branches}], limit)
         except OperationFailure as error:
-            self._check_prefix(candids, permissions)
+            self.check_prefix(candids, permissions)
             if error.code in TOO_LARGE and len(candids) > 1:
                 half = len(candids) // 2
                 self.together(chosen, candids[:half], passes)
@@ -126,10 +126,10 @@ class Evaluation:
             trouble: str | None = None
             results: list[Document] = []
             try:
-                results = self._aggregate([candid], one.permissions, [*one.pipeline, ANSWER], limit)
+                results = self.aggregate([candid], one.permissions, [*one.pipeline, ANSWER], limit)
             except OperationFailure as error:
-                self._check_prefix([candid], one.permissions)
-                trouble = _reason(error)
+                self.check_prefix([candid], one.permissions)
+                trouble = reason(error)
             taken = _since(start)
             spent += taken
             if trouble is None and taken > limit:
@@ -145,15 +145,16 @@ class Evaluation:
             elif self._book.failed(one, trouble, taken):
                 return
 
-    def _aggregate(
+    def aggregate(
         self, candids: Sequence[int], permissions: Sequence[int], stages: list[Document], max_time_ms: int
     ) -> list[Document]:
+        """Run stages on alerts behind the survey's first ones."""
         prefix = self._survey.filter_prefix(candids, permissions, past_only=self._past_only)
         return list(self._alerts.aggregate(prefix + stages, maxTimeMS=max_time_ms, allowDiskUse=False))
 
-    def _check_prefix(self, candids: Sequence[int], permissions: Sequence[int]) -> None:
+    def check_prefix(self, candids: Sequence[int], permissions: Sequence[int]) -> None:
         """Run the shared first stages alone: if they fail too, it is MongoDB's trouble and not a filter's."""
-        self._aggregate(candids, permissions, [{"$count": "n"}], 10 * self._limits.batch_max_time_ms)
+        self.aggregate(candids, permissions, [{"$count": "n"}], 10 * self._limits.batch_max_time_ms)
 
 
 def new_passes() -> Passes:
@@ -165,7 +166,8 @@ def _since(start: float) -> float:
     return 1000.0 * (time.monotonic() - start)
 
 
-def _reason(error: OperationFailure) -> str:
+def reason(error: OperationFailure) -> str:
+    """Say in a line why an aggregation failed."""
     kind = "took too long" if isinstance(error, ExecutionTimeout) else "failed"
     return f"{kind}: {str(error).split(', full error')[0]}"[:500]
 
@@ -177,6 +179,5 @@ def _passed(one: ActiveFilter, result: Document) -> dict[str, Any]:
         "fid": one.fid,
         "permissions": list(one.permissions),
         "update_annotations": one.update_annotations,
-        "autosave": one.autosave,
         "annotations": result.get("annotations") or {},
     }

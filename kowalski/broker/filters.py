@@ -6,6 +6,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 
 from pymongo.database import Database
@@ -15,6 +16,7 @@ from kowalski.archive.client import Document
 from kowalski.archive.filter_statistics import Statistics
 from kowalski.archive.filters import ActiveFilter
 from kowalski.broker.attribution import attribution
+from kowalski.broker.automation import Automation
 from kowalski.broker.evaluation import Evaluation, Passes, new_passes
 from kowalski.config.settings import Filters
 from kowalski.surveys.base import Survey
@@ -40,6 +42,8 @@ class FilterRunner:
         self._failures: dict[tuple[int, str], int] = defaultdict(int)
         self._batches = 0
         self._statistics = Statistics()
+        self._active: dict[int, ActiveFilter] = {}
+        self._automation = Automation(self._evaluation, limits, self._tell)
 
     def run(self, candids: Sequence[int]) -> Passes:
         """Run every active filter on stored alerts.
@@ -58,6 +62,7 @@ class FilterRunner:
                 self._evaluation.together(part, candids, passes)
         for one in list(self._alone):
             self._evaluation.alert_by_alert(one, candids, passes)
+        self._automation.decide(passes, self._active, datetime.now(UTC))
         return passes
 
     def write_statistics(self) -> None:
@@ -86,6 +91,10 @@ class FilterRunner:
         self.switch_off(one, f"{self._failures.pop(key)} failures in a row; the last: {trouble}")
         return True
 
+    def _tell(self, one: ActiveFilter, trouble: str) -> None:
+        """Let the filter's owner know that a block of it fails; the filter itself goes on."""
+        filter_statistics.add_error(self._system, (one.filter_id, one.fid), trouble)
+
     def switch_off(self, one: ActiveFilter, reason: str) -> None:
         """See `Book.switch_off`: until its owner activates it again."""
         log.warning("filter %s version %s is switched off: %s", one.filter_id, one.fid, reason)
@@ -96,7 +105,9 @@ class FilterRunner:
         now = time.monotonic()
         if self._loaded_at is not None and now - self._loaded_at < self._limits.reload_seconds:
             return
-        self._arrange(filters.load_active(self._system, self._survey.alerts))
+        active = filters.load_active(self._system, self._survey.alerts)
+        self._active = {one.filter_id: one for one in active}
+        self._arrange(active)
         self._loaded_at = now
 
     def _arrange(self, active: Iterable[ActiveFilter]) -> None:

@@ -60,8 +60,8 @@ def broker(
 
 def courier() -> None:
     """The courier: brings what passes filters to SkyPortal."""
+    from kowalski.courier import courier
     from kowalski.runtime import logs
-    from kowalski.skyportal import courier
 
     current = settings()
     logs.configure(current)

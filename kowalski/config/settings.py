@@ -352,10 +352,12 @@ class SkyPortal(Section):
     port: Port = 5000
     token: str | None = None
     timeout_seconds: Seconds = 15.0
+    settle_seconds: Seconds = 30.0
     lanes: Positive = 8
     backoff_seconds: Seconds = 1.0
     backoff_max_seconds: Seconds = 60.0
     keep_days: Positive = 30
+    metrics_port: Port | None = None
 
     @property
     def base_url(self) -> str:
@@ -447,4 +449,6 @@ class Settings(Section):
                 ports["dask.dashboard_port"] = self.dask.dashboard_port
         if self.broker.metrics_port is not None:
             ports["broker.metrics_port"] = self.broker.metrics_port
+        if self.skyportal.metrics_port is not None:
+            ports["skyportal.metrics_port"] = self.skyportal.metrics_port
         return ports

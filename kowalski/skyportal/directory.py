@@ -8,7 +8,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from kowalski.skyportal.client import Refused, SkyPortal, TryAgain
+from kowalski.courier.errors import Refused, TryAgain
+from kowalski.skyportal.client import SkyPortal
 
 FRESH = 300.0
 """For how long an answer is used, seconds."""

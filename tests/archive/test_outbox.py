@@ -16,7 +16,8 @@ from pymongo.collection import Collection
 
 from kowalski.archive import names, outbox
 from kowalski.archive.client import async_system_database, connect_async, system_database
-from kowalski.archive.outbox import Queue, State
+from kowalski.archive.outbox import State
+from kowalski.archive.queue import Queue
 from kowalski.config import Settings
 from kowalski.surveys.base import Alert, Stamps
 
@@ -36,8 +37,10 @@ def passed(filter_id: int = 1, group_id: int = 1, **changes: Any) -> Document:
         "fid": "abc123",
         "permissions": [1],
         "update_annotations": False,
-        "autosave": False,
         "annotations": {"note": "young"},
+        "autosave": None,
+        "followup": None,
+        "troubles": {},
     } | changes
 
 
@@ -71,8 +74,10 @@ def test_a_document_says_all_that_is_known_of_the_alert(box: Collection[Document
         "created_at": moment,
         "state": "pending",
         "passes": {"3:7": passed(7, 3) | {"passed_at": moment, "deliver": True}},
+        "photometry": None,
         "steps": [],
         "refused": {},
+        "intents": {},
         "attempts": 0,
         "next_attempt_at": moment,
         "error": None,
@@ -169,7 +174,7 @@ def test_repeating_batches_leaves_what_running_them_once_leaves(
 
 def test_counts(mongo: MongoClient[Document], settings: Settings, box: Collection[Document]) -> None:
     system = system_database(mongo, settings)
-    assert outbox.counts(system) == {"pending": 0, "delivered": 0, "failed": 0, "kept": 0, "oldest": None}
+    assert outbox.counts(system) == {"pending": 0, "delivered": 0, "failed": 0, "kept": 0, "dropped": 0, "oldest": None}
     put(box, passed(1), alert=alert(1))
     put(box, passed(1), alert=alert(2), now=NOW - timedelta(days=1))
     put(box, passed(1), alert=alert(3), deliver=False, now=NOW - timedelta(days=2))

@@ -74,7 +74,8 @@ def test_passes_carry_what_the_outbox_needs(context: WorkerContext, add: AddFilt
     )
     (passed,) = context.filters.run(alerts)[3]
     assert passed["annotations"] == {"mag": 17.75}
-    assert passed["autosave"] == {"active": True}
+    assert passed["autosave"] == {"comment": None, "ignore_group_ids": [], "saver_id": None}
+    assert (passed["followup"], passed["troubles"]) == (None, {})
     assert passed["permissions"] == [1, 2]
     assert len(passed["fid"]) == filters.FID_LENGTH
 

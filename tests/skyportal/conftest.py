@@ -16,7 +16,7 @@ from astropy.io import fits
 from pymongo import MongoClient
 
 from kowalski import surveys
-from kowalski.archive import names, outbox
+from kowalski.archive import curves, names, outbox
 from kowalski.archive.client import data_database, system_database
 from kowalski.config import Settings
 from kowalski.skyportal.client import SkyPortal
@@ -61,7 +61,7 @@ async def fake(settings: Settings, tmp_path: Path) -> AsyncIterator[Running]:
     own = settings.skyportal
     own.enabled, own.host, own.token, own.timeout_seconds = True, "127.0.0.1", "secret", 5.0
     (own.port,) = services.free_ports(1)
-    own.backoff_seconds, own.backoff_max_seconds = 0.05, 0.2
+    own.backoff_seconds, own.backoff_max_seconds, own.settle_seconds = 0.05, 0.2, 1.0
     running = Running(own.port, tmp_path / "skyportal.jsonl")
     await running.start()
     yield running
@@ -108,8 +108,10 @@ def a_pass(filter_id: int = 1, group_id: int = 1, **changes: Any) -> Document:
         "fid": "abc123",
         "permissions": [1],
         "update_annotations": False,
-        "autosave": False,
         "annotations": {"age": 3.5},
+        "autosave": None,
+        "followup": None,
+        "troubles": {},
     } | changes
 
 
@@ -132,12 +134,14 @@ class Archive:
         self.data[ZTF.objects].update_one({"_id": shaped.object_id}, {"$setOnInsert": rows}, upsert=True)
 
     def hand_over(self, packet: Document, *passes: Document, now: datetime | None = None) -> None:
+        alert = ZTF.shape(packet)
         self.outbox.bulk_write(
             [
                 outbox.upsert(
                     "ZTF",
-                    ZTF.shape(packet),
+                    alert,
                     passes or (a_pass(),),
+                    photometry=curves.collect(self.data, ZTF, [alert])[alert.candid].document(),
                     kafka_timestamp=0,
                     now=now or datetime.now(UTC),
                     deliver=True,

@@ -12,7 +12,8 @@ from aiohttp import web
 
 from kowalski.config.settings import Settings
 from kowalski.config.settings import SkyPortal as SkyPortalSettings
-from kowalski.skyportal.client import AlreadyThere, Refused, SkyPortal, TryAgain
+from kowalski.courier.errors import AlreadyThere, Refused, TryAgain
+from kowalski.skyportal.client import SkyPortal
 from kowalski.skyportal.payloads import AnnotationPost, AnnotationPut, CandidatePost
 from kowalski.testing import services
 from kowalski.testing.skyportal import Fault

@@ -19,8 +19,8 @@ import pytest
 from kowalski.archive import reports
 from kowalski.archive.client import async_data_database, async_system_database, connect_async
 from kowalski.config import Settings
-from kowalski.skyportal.client import SkyPortal
-from kowalski.skyportal.courier import Courier, main
+from kowalski.courier.courier import Courier, main
+from kowalski.skyportal.outlet import SkyPortalOutlet
 from kowalski.testing import services
 from kowalski.testing.skyportal import Fault, shapes
 
@@ -36,17 +36,18 @@ async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> No
 @asynccontextmanager
 async def courier(settings: Settings) -> AsyncIterator[Courier]:
     """A courier that works until the block ends, then in good order."""
-    skyportal = SkyPortal(settings.skyportal)
+    stopping = asyncio.Event()
     async with connect_async(settings) as client:
-        databases = async_data_database(client, settings), async_system_database(client, settings)
-        running = Courier(settings, skyportal, *databases)
+        data, system = async_data_database(client, settings), async_system_database(client, settings)
+        outlet = SkyPortalOutlet(settings.skyportal, data, system, stopping.is_set)
+        running = Courier(settings.skyportal, outlet, system, stopping)
         task = asyncio.create_task(running.run())
         try:
             yield running
         finally:
             running.stop()
             await task
-            await skyportal.aclose()
+            await outlet.aclose()
 
 
 async def deliver_all(settings: Settings, archive: Any) -> None:
@@ -276,7 +277,7 @@ async def test_stopping_finishes_the_call_at_hand(settings: Settings, archive: A
 
 
 def process(settings: Settings, tmp_path: Path) -> services.Process:
-    code = "from kowalski import config; from kowalski.skyportal.courier import main; main(config.load().settings)"
+    code = "from kowalski import config; from kowalski.courier.courier import main; main(config.load().settings)"
     return services.Process(
         "courier", [sys.executable, "-c", code], services.environment(settings), tmp_path / "courier.log"
     )

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from kowalski.skyportal.client import Refused, SkyPortal, TryAgain
+from kowalski.courier.errors import Refused, TryAgain
+from kowalski.skyportal.client import SkyPortal
 from kowalski.skyportal.directory import FRESH, Directory
 from kowalski.testing.skyportal import Fault, shapes
 

@@ -15,7 +15,7 @@ from kowalski.testing.skyportal import shapes
 
 
 def sent(payload: Payload) -> dict[str, object]:
-    body: dict[str, object] = json.loads(orjson.dumps(payload.model_dump()))
+    body: dict[str, object] = json.loads(orjson.dumps(payload.body()))
     return body
 
 

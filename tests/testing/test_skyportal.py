@@ -120,7 +120,7 @@ async def test_a_repeated_candidate_is_refused_as_a_whole(client: TestClient[Any
 
 def test_photometry_is_kept_once() -> None:
     memory = Memory()
-    memory._objects.add("A")
+    memory.positions["A"] = 1.0, 2.0
     given = Photometry.model_validate(PHOTOMETRY)
     brighter = Photometry.model_validate(PHOTOMETRY | {"flux": [200.0, 70.0]})
     assert memory.add_photometry(given, ignore_flux=True, overwrite=True)["new"] == 2

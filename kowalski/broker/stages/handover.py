@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from kowalski.archive import names, outbox
+from kowalski.archive.curves import collect
 from kowalski.broker.batch import Batch
 from kowalski.broker.context import WorkerContext
 
@@ -16,13 +17,18 @@ def hand_over(batch: Batch, context: WorkerContext) -> None:
 
     SkyPortal tells passes of one object and filter apart by their moment, so alerts of one object get different ones.
     """
+    passing = [work.alert for work in batch.works if work.passes]
+    if not passing:
+        return
     now = datetime.now(UTC)
+    curves = collect(context.data, batch.survey, passing)
     skyportal = context.settings.skyportal
     operations = [
         outbox.upsert(
             batch.survey.name,
             work.alert,
             work.passes,
+            photometry=curves[work.alert.candid].document(),
             kafka_timestamp=work.packet.timestamp,
             now=now + timedelta(milliseconds=rank),
             deliver=skyportal.enabled,
@@ -32,5 +38,4 @@ def hand_over(batch: Batch, context: WorkerContext) -> None:
         for rank, work in enumerate(works)
         if work.passes
     ]
-    if operations:
-        context.system[names.OUTBOX].bulk_write(operations, ordered=False)
+    context.system[names.OUTBOX].bulk_write(operations, ordered=False)

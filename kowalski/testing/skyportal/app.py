@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,38 +13,95 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from kowalski.testing.skyportal import shapes
 from kowalski.testing.skyportal.faults import Fault, Faults, Handler
+from kowalski.testing.skyportal.followups import Followups
 from kowalski.testing.skyportal.memory import INSTRUMENTS, STREAMS, Memory, Record, Rejected
 
 LARGEST = 64 * 1024 * 1024
 """Largest body, bytes."""
 
 
-def _photometry(memory: Memory, given: shapes.Photometry, query: Record) -> Record:
+class State:
+    """All that a SkyPortal holds."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self.followups = Followups(self.memory)
+
+    def as_json(self) -> Record:
+        """Give everything in a form that JSON can hold."""
+        return {**self.memory.as_json(), "followups": list(self.followups.requests.values())}
+
+
+def _photometry(state: State, given: shapes.Photometry, query: Record) -> Record:
     flags = {name: query.get(name, "").lower() == "true" for name in ("duplicate_ignore_flux", "overwrite_flux")}
-    return memory.add_photometry(given, ignore_flux=flags["duplicate_ignore_flux"], overwrite=flags["overwrite_flux"])
+    return state.memory.add_photometry(
+        given, ignore_flux=flags["duplicate_ignore_flux"], overwrite=flags["overwrite_flux"]
+    )
 
 
-Write = Callable[[Memory, Any, Record], Record]
+Write = Callable[[State, Any, Record], Record]
 
 WRITES: dict[tuple[str, str], tuple[type[BaseModel], Write]] = {
-    ("POST", "/api/candidates"): (shapes.Candidate, lambda memory, given, _: memory.add_candidate(given)),
+    ("POST", "/api/candidates"): (shapes.Candidate, lambda state, given, _: state.memory.add_candidate(given)),
+    ("POST", "/api/sources"): (shapes.Source, lambda state, given, _: state.memory.add_source(given)),
     ("POST", "/api/sources/{obj_id}/annotations"): (
         shapes.Annotation,
-        lambda memory, given, _: memory.add_annotation(given),
+        lambda state, given, _: state.memory.add_annotation(given),
     ),
     ("PUT", "/api/sources/{obj_id}/annotations/{number}"): (
         shapes.AnnotationUpdate,
-        lambda memory, given, query: memory.update_annotation(int(query["number"]), given),
+        lambda state, given, query: state.memory.update_annotation(int(query["number"]), given),
+    ),
+    ("POST", "/api/sources/{obj_id}/comments"): (
+        shapes.Comment,
+        lambda state, given, query: state.memory.add_comment(query["obj_id"], given),
     ),
     ("PUT", "/api/photometry"): (shapes.Photometry, _photometry),
-    ("POST", "/api/thumbnail"): (shapes.Thumbnail, lambda memory, given, _: memory.add_thumbnail(given)),
-    ("POST", "/_fake/groups"): (shapes.Group, lambda memory, given, _: memory.add_group(given)),
+    ("POST", "/api/thumbnail"): (shapes.Thumbnail, lambda state, given, _: state.memory.add_thumbnail(given)),
+    ("POST", "/api/followup_request"): (
+        shapes.Followup,
+        lambda state, given, query: state.followups.add(given, query["now"]),
+    ),
+    ("PUT", "/api/followup_request/{number}"): (
+        shapes.FollowupChange,
+        lambda state, given, query: state.followups.update(int(query["number"]), given, query["now"]),
+    ),
+    ("POST", "/_fake/groups"): (shapes.Group, lambda state, given, _: state.memory.add_group(given)),
+    ("POST", "/_fake/allocations"): (
+        shapes.Allocation,
+        lambda state, given, _: state.followups.add_allocation(given),
+    ),
+    ("POST", "/_fake/objects/{obj_id}"): (
+        shapes.Facts,
+        lambda state, given, query: state.memory.add_facts(query["obj_id"], given),
+    ),
+    ("POST", "/_fake/followups/{number}"): (
+        shapes.RequestStatus,
+        lambda state, given, query: state.followups.set_status(int(query["number"]), given, query["now"]),
+    ),
 }
-"""(method, route) -> shape of the body, and what the memory does with it."""
+"""(method, route) -> shape of the body, and what is done with it."""
+
+Read = Callable[[State, Record], Any]
+
+READS: dict[str, Read] = {
+    "/api/instrument": lambda _, query: [
+        each for each in _numbered(INSTRUMENTS) if query.get("name") in (None, each["name"])
+    ],
+    "/api/streams": lambda *_: _numbered(STREAMS),
+    "/api/groups/{number}": lambda state, query: state.memory.group(int(query["number"])),
+    "/api/sources/{obj_id}/annotations": lambda state, query: state.memory.annotations_of(query["obj_id"]),
+    "/api/sources/{obj_id}/comments": lambda state, query: state.memory.comments_of(query["obj_id"]),
+    "/api/sources/{obj_id}/groups": lambda state, query: [
+        {"id": group, "name": f"group {group}", "active": True} for group in state.memory.groups_of(query["obj_id"])
+    ],
+    "/api/followup_request": lambda state, query: state.followups.page(query),
+}
+"""Route of a ``GET`` -> what it answers."""
 
 
 class FakeSkyPortal:
-    """Answers calls out of one `Memory`.
+    """Answers calls out of one `State`.
 
     Parameters
     ----------
@@ -52,12 +110,17 @@ class FakeSkyPortal:
     """
 
     def __init__(self, journal: Path | None = None) -> None:
-        self.memory = Memory()
+        self.state = State()
         self.faults = Faults()
         self._journal: TextIO | None = None
         if journal is not None:
             self._replay(journal)
             self._journal = journal.open("a", encoding="utf-8")
+
+    @property
+    def memory(self) -> Memory:
+        """What it holds besides follow-up requests."""
+        return self.state.memory
 
     def _replay(self, journal: Path) -> None:
         if not journal.is_file():
@@ -65,16 +128,16 @@ class FakeSkyPortal:
         for line in journal.read_text(encoding="utf-8").splitlines():
             method, route, body, query = json.loads(line)
             shape, write = WRITES[method, route]
-            write(self.memory, shape.model_validate(body), query)
+            write(self.state, shape.model_validate(body), query)
 
     async def write(self, request: web.Request) -> web.Response:
         """Check a body, take it in, and put it on record before the answer."""
         route = _route(request)
         shape, write = WRITES[request.method, route]
-        query = {**request.query, **request.match_info}
+        query = {**request.query, **request.match_info, "now": datetime.now(UTC).replace(tzinfo=None).isoformat()}
         try:
             body = json.loads(await request.text())
-            result = write(self.memory, shape.model_validate(body), query)
+            result = write(self.state, shape.model_validate(body), query)
         except (json.JSONDecodeError, ValidationError) as error:
             return _error(f"Invalid/missing parameters: {error}", 400)
         except Rejected as error:
@@ -84,34 +147,25 @@ class FakeSkyPortal:
             self._journal.flush()
         return _success(result)
 
-    async def has_object(self, request: web.Request) -> web.Response:
-        """Answer ``HEAD`` for a candidate or source."""
-        return web.Response(status=200 if self.memory.knows(request.match_info["obj_id"]) else 404)
-
-    async def instruments(self, request: web.Request) -> web.Response:
-        """Answer ``GET /api/instrument``."""
-        found = [{"id": at, "name": name} for at, name in enumerate(INSTRUMENTS, 1)]
-        wanted = request.query.get("name")
-        return _success([each for each in found if wanted in (None, each["name"])])
-
-    async def streams(self, _: web.Request) -> web.Response:
-        """Answer ``GET /api/streams``."""
-        return _success([{"id": at, "name": name} for at, name in enumerate(STREAMS, 1)])
-
-    async def group(self, request: web.Request) -> web.Response:
-        """Answer ``GET /api/groups/{id}``."""
-        return _success(self.memory.group(int(request.match_info["number"])))
-
-    async def annotations(self, request: web.Request) -> web.Response:
-        """Answer ``GET /api/sources/{id}/annotations``."""
+    async def read(self, request: web.Request) -> web.Response:
+        """Answer a ``GET``."""
+        query = {**request.query, **request.match_info}
         try:
-            return _success(self.memory.annotations_of(request.match_info["obj_id"]))
-        except Rejected as error:
-            return _error(str(error), error.status)
+            return _success(READS[_route(request)](self.state, query))
+        except (Rejected, ValueError) as error:
+            return _error(str(error), getattr(error, "status", 400))
 
-    async def state(self, _: web.Request) -> web.Response:
+    async def has_candidate(self, request: web.Request) -> web.Response:
+        """Answer ``HEAD /api/candidates/{id}``."""
+        return web.Response(status=200 if self.memory.has_candidate(request.match_info["obj_id"]) else 404)
+
+    async def has_source(self, request: web.Request) -> web.Response:
+        """Answer ``HEAD /api/sources/{id}``."""
+        return web.Response(status=200 if self.memory.has_source(request.match_info["obj_id"]) else 404)
+
+    async def dump(self, _: web.Request) -> web.Response:
         """Answer ``GET /_fake/state``."""
-        return web.json_response(self.memory.as_json())
+        return web.json_response(self.state.as_json())
 
     async def set_faults(self, request: web.Request) -> web.Response:
         """Answer ``POST /_fake/faults``."""
@@ -149,18 +203,20 @@ def application(fake: FakeSkyPortal, *, token: str | None = None) -> web.Applica
         return await (handler(request) if rule is None else fake.faults.follow(rule, request, handler))
 
     app = web.Application(middlewares=[guard], client_max_size=LARGEST)
-    for kind in ("candidates", "sources"):
-        app.router.add_route("HEAD", f"/api/{kind}/{{obj_id}}", fake.has_object)
-    app.router.add_get("/api/instrument", fake.instruments)
-    app.router.add_get("/api/streams", fake.streams)
-    app.router.add_get(r"/api/groups/{number:\d+}", fake.group)
-    app.router.add_get("/api/sources/{obj_id}/annotations", fake.annotations)
-    app.router.add_get("/_fake/state", fake.state)
+    app.router.add_route("HEAD", "/api/candidates/{obj_id}", fake.has_candidate)
+    app.router.add_route("HEAD", "/api/sources/{obj_id}", fake.has_source)
+    app.router.add_get("/_fake/state", fake.dump)
     app.router.add_post("/_fake/faults", fake.set_faults)
+    for route in READS:
+        app.router.add_get(route, fake.read)
     for method, route in WRITES:
         app.router.add_route(method, route, fake.write)
     app.on_cleanup.append(fake.close)
     return app
+
+
+def _numbered(names: tuple[str, ...]) -> list[Record]:
+    return [{"id": at, "name": name} for at, name in enumerate(names, 1)]
 
 
 def _route(request: web.Request) -> str:

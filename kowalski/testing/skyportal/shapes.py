@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator,
 
 Degrees = Annotated[FiniteFloat, Field(ge=-360.0, le=360.0)]
 Name = Annotated[str, Field(min_length=1)]
+Number = Annotated[str, Field(pattern="^[0-9]+$")]
+"""An id as key of a JSON object."""
 SIDE = range(16, 501)
 """Allowed width and height of thumbnails, pixels."""
 
@@ -101,6 +103,79 @@ class Thumbnail(Shape):
         if kind != "PNG" or any(side not in SIDE for side in size):
             raise ValueError(f"a {kind} picture of {size} pixels; only PNG of 16 to 500 pixels a side are taken")
         return value
+
+
+class Source(Shape):
+    """Body of ``POST /api/sources``; without ``ra`` and ``dec`` the object must be there."""
+
+    id: Name
+    ra: Degrees | None = None
+    dec: Degrees | None = None
+    group_ids: list[int] = Field(min_length=1)
+    origin: str | None = None
+    ignore_if_in_group_ids: dict[Number, list[int]] = {}
+    saver_per_group_id: dict[Number, int] = {}
+
+
+class Comment(Shape):
+    """Body of ``POST /api/sources/{id}/comments``."""
+
+    text: Name
+    group_ids: list[int] = Field(min_length=1)
+
+
+class Followup(Shape):
+    """Body of ``POST /api/followup_request``."""
+
+    obj_id: Name
+    allocation_id: int
+    payload: dict[str, Any]
+    target_group_ids: list[int] = []
+    source_group_ids: list[int] = []
+    ignore_source_group_ids: list[int] = []
+    ignore_allocation_ids: list[int] = []
+    not_if_classified: bool = False
+    not_if_spectra_exist: bool = False
+    not_if_tns_classified: bool = False
+    not_if_tns_reported: float | None = None
+    not_if_duplicates: bool = False
+    radius: FiniteFloat = 0.5
+
+
+class FollowupChange(Shape):
+    """Body of ``PUT /api/followup_request/{id}``."""
+
+    obj_id: Name
+    allocation_id: int
+    payload: dict[str, Any]
+    target_group_ids: list[int] | None = None
+
+
+class Allocation(Shape):
+    """Body of ``POST /_fake/allocations``: how the facility behind an allocation behaves."""
+
+    id: int
+    status: Name = "submitted"
+    """What becomes of a request."""
+    implements_update: bool = True
+    needs: list[str] = []
+    """Keys that a payload must have."""
+
+
+class RequestStatus(Shape):
+    """Body of ``POST /_fake/followups/{id}``: what has become of a request."""
+
+    status: Name
+    modified: Name | None = None
+
+
+class Facts(Shape):
+    """Body of ``POST /_fake/objects/{id}``: what people have found out about an object."""
+
+    classified: bool = False
+    spectra: bool = False
+    tns_name: str | None = None
+    tns_reported_hours: float | None = None
 
 
 class Group(Shape):

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from kowalski.skyportal.breaker import Breaker, backoff
+from kowalski.courier.breaker import Breaker, backoff
 
 
 class Clock:

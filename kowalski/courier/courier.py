@@ -1,4 +1,4 @@
-"""The courier: works the outbox off into SkyPortal, in a process of its own.
+"""The courier: works the outbox off into an outlet, in a process of its own.
 
 Each object has a lane: its alerts go one after the other, in order of time; objects go in parallel. Everything the
 courier knows is in the outbox, so it can end at any moment, in whatever way, and go on later.
@@ -11,18 +11,20 @@ import logging
 import signal
 from datetime import UTC, datetime, timedelta
 
+from prometheus_client import start_http_server
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConnectionFailure, WTimeoutError
 
 from kowalski.archive import reports
 from kowalski.archive.client import Document, async_data_database, async_system_database, connect_async
-from kowalski.archive.outbox import Queue
+from kowalski.archive.queue import Queue
 from kowalski.config import Settings
-from kowalski.skyportal.breaker import Breaker, backoff
-from kowalski.skyportal.client import SkyPortal, TryAgain
-from kowalski.skyportal.delivery import Delivery, Stopped, Tools
-from kowalski.skyportal.directory import Directory
-from kowalski.skyportal.material import Material
+from kowalski.config.settings import SkyPortal as SkyPortalSettings
+from kowalski.courier import metrics
+from kowalski.courier.breaker import Breaker, backoff
+from kowalski.courier.errors import NotYet, Refused, Stopped, TryAgain
+from kowalski.courier.outlet import Outlet
+from kowalski.skyportal.outlet import SkyPortalOutlet
 
 log = logging.getLogger(__name__)
 
@@ -37,30 +39,28 @@ ARCHIVE_AWAY = (ConnectionFailure, WTimeoutError)
 
 
 class Courier:
-    """Takes documents from the outbox to SkyPortal until it is stopped.
+    """Takes documents from the outbox to an outlet until it is stopped.
 
     Parameters
     ----------
     settings
-        Of this instance; ``skyportal`` says where to and how many lanes.
-    skyportal
-        The client to use.
-    data, system
-        The two databases.
+        How many lanes there are, and how long to wait after failures.
+    outlet
+        Where to.
+    system
+        The system database.
+    stopping
+        Set when the courier is to end; the outlet looks at it between calls.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        skyportal: SkyPortal,
-        data: AsyncDatabase[Document],
-        system: AsyncDatabase[Document],
+        self, settings: SkyPortalSettings, outlet: Outlet, system: AsyncDatabase[Document], stopping: asyncio.Event
     ) -> None:
-        self._settings = settings.skyportal
+        self._settings = settings
+        self._outlet = outlet
         self._system = system
         self._queue = Queue(system)
-        self._stopping = asyncio.Event()
-        self._tools = Tools(skyportal, Directory(skyportal), self._queue, Material(data), self._stopping.is_set)
+        self._stopping = stopping
         self._breaker = Breaker(
             self._settings.backoff_seconds, self._settings.backoff_max_seconds, self._settings.lanes
         )
@@ -141,11 +141,17 @@ class Courier:
     async def _deliver(self, document: Document) -> bool:
         """Bring one document as far as possible; returns whether the object's next one may follow."""
         try:
-            delivery = Delivery(self._tools, document)
-            await delivery.run()
+            refused = await self._outlet.deliver(document)
         except TryAgain as error:
             await self._postpone(document, error)
             return False
+        except NotYet as error:
+            await self._queue.defer(document["_id"]["survey"], document["objectId"], error.until)
+            return False
+        except Refused as error:
+            self._note(f"alert {document['_id']['candid']}: {error}")
+            await self._queue.fail(document["_id"], str(error))
+            return True
         except (LookupError, TypeError, ValueError) as error:
             # No call can be made of its content. Whatever that is, the rest of the outbox must go on.
             log.exception("outbox document %s can't be delivered", document["_id"])
@@ -153,9 +159,11 @@ class Courier:
             return True
         self._breaker.succeeded()
         now = datetime.now(UTC)
-        if await self._queue.finish(document, delivery.refused, now, self._settings.keep_days):
-            self._delivered += not delivery.refused
-            for step, reason in delivery.refused.items():
+        if await self._queue.finish(document, refused, now, self._settings.keep_days):
+            if not refused:
+                self._delivered += 1
+                metrics.DELIVERED.labels(self._outlet.name).inc()
+            for step, reason in refused.items():
                 self._note(f"alert {document['_id']['candid']}, {step}: {reason}")
         return True
 
@@ -189,6 +197,7 @@ class Courier:
                 "away": self._breaker.is_trying,
                 "last_error": self._last_error,
             }
+            metrics.show_backlog(self._outlet.name, fields)
             await reports.put_async(self._system, SERVICE, **fields)
         except ARCHIVE_AWAY as error:
             self._note(f"MongoDB: {error}")
@@ -196,17 +205,18 @@ class Courier:
 
 async def deliver(settings: Settings) -> None:
     """Run a courier until the process is asked to end (SIGTERM or SIGINT)."""
-    skyportal = SkyPortal(settings.skyportal)
+    stopping = asyncio.Event()
     async with connect_async(settings) as mongo:
         data, system = async_data_database(mongo, settings), async_system_database(mongo, settings)
-        courier = Courier(settings, skyportal, data, system)
+        outlet = SkyPortalOutlet(settings.skyportal, data, system, stopping.is_set)
+        courier = Courier(settings.skyportal, outlet, system, stopping)
         loop = asyncio.get_running_loop()
         for wanted in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(wanted, courier.stop)
         try:
             await courier.run()
         finally:
-            await skyportal.aclose()
+            await outlet.aclose()
 
 
 def main(settings: Settings) -> None:
@@ -214,4 +224,6 @@ def main(settings: Settings) -> None:
     if not settings.skyportal.enabled:
         log.warning("skyportal.enabled is false: there is nothing to deliver")
         return
+    if settings.skyportal.metrics_port is not None:
+        start_http_server(settings.skyportal.metrics_port, addr="127.0.0.1")
     asyncio.run(deliver(settings))

@@ -1,0 +1,153 @@
+"""How far the delivery of one outbox document has got: every call is recorded as soon as its end is known."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from kowalski.archive.client import Document
+from kowalski.archive.queue import Queue
+from kowalski.courier.errors import AlreadyThere, DeliveryError, NotYet, Refused, Stopped, TryAgain
+
+Call = Callable[[], Awaitable[Any]]
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a delivery writes its progress with.
+
+    Attributes
+    ----------
+    queue
+        The outbox.
+    stopping
+        Whether the courier is to end.
+    settle
+        For how long the effect of a call without an answer may be on its way, seconds.
+    """
+
+    queue: Queue
+    stopping: Callable[[], bool]
+    settle: float
+
+
+class Progress:
+    """The steps of one document.
+
+    A step is done once it is recorded. One that was interrupted is made again, which leaves what making it once leaves;
+    for calls of which that is not true there is `once`.
+
+    Attributes
+    ----------
+    document
+        As it was read; fields that are recorded since are changed here, too.
+    refused
+        Step -> why it was refused for good, earlier attempts included.
+    """
+
+    def __init__(self, desk: Desk, document: Document) -> None:
+        self._desk = desk
+        self.document = document
+        self._done = set(document["steps"])
+        self._intents: dict[str, datetime] = dict(document.get("intents") or {})
+        self.refused: dict[str, str] = dict(document["refused"])
+
+    def is_left(self, step: str) -> bool:
+        """Whether a step is neither done nor refused."""
+        return step not in self._done and step not in self.refused
+
+    def is_done(self, step: str) -> bool:
+        """Whether a step had success."""
+        return step in self._done
+
+    def check(self) -> None:
+        """Make sure that calls may be made.
+
+        Raises
+        ------
+        Stopped
+            If the courier is to end.
+        """
+        if self._desk.stopping():
+            raise Stopped
+
+    async def record(self, *steps: str, **fields: Any) -> None:
+        """Note steps as done, with further fields of the document."""
+        self._done.update(steps)
+        self.document.update(fields)
+        await self._desk.queue.record(self.document["_id"], steps, **fields)
+
+    async def refuse(self, step: str, reason: str) -> None:
+        """Note a step as refused for good."""
+        self.refused[step] = reason
+        await self._desk.queue.refuse(self.document["_id"], step, reason)
+
+    async def do(self, step: str, call: Call) -> bool:
+        """Make a call that may be repeated, unless its step is done.
+
+        Returns
+        -------
+        bool
+            Whether it had success, now or earlier.
+        """
+        if self.is_left(step):
+            self.check()
+            try:
+                await call()
+            except AlreadyThere:
+                await self.record(step)
+            except Refused as error:
+                await self.refuse(step, str(error))
+            else:
+                await self.record(step)
+        return self.is_done(step)
+
+    def was_begun(self, step: str) -> bool:
+        """Whether an earlier attempt has begun the call of `once` and its end is not known.
+
+        Raises
+        ------
+        NotYet
+            If its effect may be on its way.
+        """
+        begun = self._intents.get(step)
+        if begun is None:
+            return False
+        settled = begun.replace(tzinfo=UTC) + timedelta(seconds=self._desk.settle)
+        if datetime.now(UTC) < settled:
+            raise NotYet(f"{step}: its answer is lost, its effect may be on its way", settled)
+        return True
+
+    async def once(self, step: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Make a call that must not be made twice, and keep on record that it was begun.
+
+        The caller has looked before whether an earlier one has had its effect, and records the step afterwards.
+
+        Raises
+        ------
+        DeliveryError
+            As the call does.
+        """
+        self.check()
+        begun = datetime.now(UTC)
+        self._intents[step] = begun
+        await self._desk.queue.intend(self.document["_id"], step, begun)
+        try:
+            return await call()
+        except DeliveryError as error:
+            if not (isinstance(error, TryAgain) and error.lost):
+                await self.forget(step)
+            raise
+
+    async def forget(self, step: str) -> None:
+        """Note that a call has surely not had its effect."""
+        self._intents.pop(step, None)
+        await self._desk.queue.forget(self.document["_id"], step)
+
+
+def passes_to_deliver(document: Document) -> dict[str, Mapping[str, Any]]:
+    """Choose the passes that are to be delivered, by their keys."""
+    return {key: one for key, one in document["passes"].items() if one["deliver"]}
