@@ -2,7 +2,7 @@
 
 Read when the alert passes, so that what is delivered does not depend on when it is delivered. A document has ``since``
 (MJD of the earliest measurement that the alert's packet brought) and, under ``alerts`` and ``forced``, the columns of a
-`kowalski.science.photometry.LightCurve` as lists.
+`kowalski.science.photometry.LightCurve` as lists, null where there is no value.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pymongo.database import Database
 
 from kowalski.archive.client import Document
@@ -105,7 +106,11 @@ def _programmes(survey: Survey, rows: Iterable[Row]) -> list[Row]:
 
 
 def _columns(curve: LightCurve) -> Document:
-    return {column.name: getattr(curve, column.name).tolist() for column in fields(curve)}
+    return {column.name: _values(getattr(curve, column.name)) for column in fields(curve)}
+
+
+def _values(column: NDArray[Any]) -> list[Any]:
+    return [None if value != value else value for value in column.tolist()]
 
 
 def _curve(columns: Mapping[str, Any]) -> LightCurve:

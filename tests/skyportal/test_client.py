@@ -14,7 +14,15 @@ from kowalski.config.settings import Settings
 from kowalski.config.settings import SkyPortal as SkyPortalSettings
 from kowalski.courier.errors import AlreadyThere, Refused, TryAgain
 from kowalski.skyportal.client import SkyPortal
-from kowalski.skyportal.payloads import AnnotationPost, AnnotationPut, CandidatePost
+from kowalski.skyportal.payloads import (
+    AnnotationPost,
+    AnnotationPut,
+    CandidatePost,
+    CommentPost,
+    FollowupPost,
+    FollowupPut,
+    SourcePost,
+)
 from kowalski.testing import services
 from kowalski.testing.skyportal import Fault
 
@@ -51,6 +59,46 @@ async def test_annotations(skyportal: SkyPortal) -> None:
     await skyportal.put_annotation(there.id, AnnotationPut(author_id=there.author_id, **content))
     with pytest.raises(AlreadyThere):
         await skyportal.post_annotation(AnnotationPost(**content))
+
+
+def followup(**changes: Any) -> FollowupPost:
+    conditions = dict.fromkeys(
+        ("not_if_classified", "not_if_spectra_exist", "not_if_tns_classified", "not_if_duplicates"), True
+    )
+    facts: dict[str, Any] = {"obj_id": "A/1", "allocation_id": 5, "target_group_ids": [1], "source_group_ids": [1]}
+    return FollowupPost(**(facts | {"payload": {"priority": 2}, "radius": 0.5} | conditions | changes))
+
+
+async def test_sources_and_comments(skyportal: SkyPortal) -> None:
+    await skyportal.post_candidate(candidate(1))
+    assert await skyportal.source_groups("A/1") == []
+    saved = await skyportal.post_source(SourcePost(id="A/1", group_ids=[1, 2], saver_per_group_id={"2": 5}))
+    assert saved.saved_to_groups == [1, 2]
+    assert [group.id for group in await skyportal.source_groups("A/1")] == [1, 2]
+    assert await skyportal.comments("A/1") == []
+    await skyportal.post_comment("A/1", CommentPost(text="young", group_ids=[1]))
+    (comment,) = await skyportal.comments("A/1")
+    assert (comment.text, [group.id for group in comment.groups]) == ("young", [1])
+
+
+async def test_follow_up_requests(skyportal: SkyPortal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kowalski.skyportal.client.PAGE", 2)
+    for name in ("A/1", "A/10"):  # sourceID finds both
+        await skyportal.post_candidate(candidate(1, object_id=name))
+        await skyportal.post_source(SourcePost(id=name, group_ids=[1]))
+        for allocation in (5, 6, 7):
+            far = {"obj_id": name, "allocation_id": allocation, "not_if_duplicates": False}
+            assert not (await skyportal.post_followup(followup(**far))).ignored
+    found = await skyportal.followup_requests("A/1")
+    assert [(one.obj_id, one.allocation_id, one.status) for one in found] == [
+        ("A/1", allocation, "submitted") for allocation in (5, 6, 7)
+    ]
+    again = await skyportal.post_followup(followup())
+    assert (again.id, again.ignored) == (None, True)
+    assert "already" in (again.message or "")
+    change = FollowupPut(obj_id="A/1", allocation_id=5, payload={"priority": 4})
+    await skyportal.put_followup(found[0].id, change)
+    assert (await skyportal.followup_requests("A/1"))[0].payload == {"priority": 4}
 
 
 @pytest.mark.parametrize("status", [401, 405, 408, 425, 429, 502, 503, 504])
@@ -98,6 +146,26 @@ async def test_nobody_listens(settings: Settings, skyportal: SkyPortal, fake: An
     with pytest.raises(TryAgain) as caught:
         await skyportal.streams()
     assert caught.value.away
+    assert not caught.value.lost
+
+
+@pytest.mark.parametrize(
+    ("fault", "lost"),
+    [
+        (Fault(drop=True), True),
+        (Fault(status=500), True),
+        (Fault(status=502), True),
+        (Fault(status=429), False),
+        (Fault(status=401), False),
+    ],
+)
+async def test_whether_a_call_may_have_had_its_effect(
+    skyportal: SkyPortal, fake: Any, fault: Fault, lost: bool
+) -> None:
+    fake.fail(fault)
+    with pytest.raises(TryAgain) as caught:
+        await skyportal.post_comment("A/1", CommentPost(text="x", group_ids=[1]))
+    assert caught.value.lost is lost
 
 
 async def test_a_slow_answer(settings: Settings, fake: Any) -> None:

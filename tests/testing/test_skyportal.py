@@ -44,6 +44,8 @@ PHOTOMETRY = {
     "dec": [2.0, None],
     "origin": ["alert_fp", "alert_fp"],
 }
+SOURCE = {"id": "A", "group_ids": [1, 2], "origin": "Kowalski"}
+FOLLOWUP = {"obj_id": "A", "allocation_id": 5, "payload": {"priority": 3}, "target_group_ids": [1]}
 ANNOTATION = {"obj_id": "A", "origin": "g:f", "data": {"x": 1}, "group_ids": [1]}
 
 
@@ -93,6 +95,19 @@ async def test_takes_what_is_right(client: TestClient[Any, Any]) -> None:
         ("POST", "/api/thumbnail", {"obj_id": "A", "data": picture(168, "JPEG"), "ttype": "new"}),
         ("POST", "/api/thumbnail", {"obj_id": "A", "data": "no picture", "ttype": "new"}),
         ("POST", "/api/thumbnail", {"obj_id": "A", "data": picture(), "ttype": "other"}),
+        ("POST", "/api/candidates", CANDIDATE | {"filter_ids": [5000]}),
+        ("PUT", "/api/photometry", PHOTOMETRY | {"stream_ids": [99]}),
+        ("PUT", "/api/photometry", PHOTOMETRY | {"instrument_id": 99}),
+        ("POST", "/api/sources", SOURCE | {"id": "unknown"}),
+        ("POST", "/api/sources", SOURCE | {"group_ids": [1, 5000]}),
+        ("POST", "/api/sources", SOURCE | {"ignore_if_in_group_ids": {"7": [1]}}),
+        ("POST", "/api/sources/A/comments", {"text": "", "group_ids": [1]}),
+        ("POST", "/api/sources/A/comments", {"text": "x", "group_ids": [5000]}),
+        ("POST", "/api/sources/B/comments", {"text": "x", "group_ids": [1]}),
+        ("POST", "/api/followup_request", FOLLOWUP | {"allocation_id": 5000}),
+        ("POST", "/api/followup_request", FOLLOWUP | {"obj_id": "unknown"}),
+        ("POST", "/api/followup_request", FOLLOWUP | {"payload": "IFU"}),
+        ("GET", "/api/groups/5000", None),
         ("POST", "/_fake/faults", {"rules": [{"status": 200}]}),
         ("POST", "/_fake/faults", {}),
     ],
@@ -144,11 +159,95 @@ async def test_faults_are_followed_as_often_as_said(client: TestClient[Any, Any]
 
 
 async def test_heads_of_objects(client: TestClient[Any, Any]) -> None:
-    for expected in (404, 200):
+    async def heads() -> list[int]:
+        found = []
         for kind in ("candidates", "sources"):
             async with client.head(f"/api/{kind}/A") as response:
-                assert response.status == expected
-        await answer(client, "POST", "/api/candidates", CANDIDATE)
+                found.append(response.status)
+        return found
+
+    assert await heads() == [404, 404]
+    await answer(client, "POST", "/api/candidates", CANDIDATE)
+    assert await heads() == [200, 404]
+    await answer(client, "POST", "/api/sources", SOURCE)
+    assert await heads() == [200, 200]
+
+
+async def test_sources_are_saved_once_and_not_against_the_wish_of_a_group(client: TestClient[Any, Any]) -> None:
+    await answer(client, "POST", "/api/candidates", CANDIDATE)
+    _, saved = await answer(client, "POST", "/api/sources", SOURCE | {"saver_per_group_id": {"2": 7}})
+    assert saved["data"]["saved_to_groups"] == [1, 2]
+    ignoring = {"id": "A", "group_ids": [3, 4], "ignore_if_in_group_ids": {"3": [2], "4": [5]}}
+    _, saved = await answer(client, "POST", "/api/sources", ignoring)
+    assert saved["data"]["saved_to_groups"] == [4]
+    await answer(client, "POST", "/api/sources", SOURCE)
+    _, groups = await answer(client, "GET", "/api/sources/A/groups")
+    assert [group["id"] for group in groups["data"]] == [1, 2, 4]
+    _, state = await answer(client, "GET", "/_fake/state")
+    assert {key: one["saved_by"] for key, one in state["sources"].items()} == {"A|1": 1, "A|2": 7, "A|4": 1}
+
+
+async def test_comments_are_kept_as_often_as_they_come(client: TestClient[Any, Any]) -> None:
+    await answer(client, "POST", "/api/candidates", CANDIDATE)
+    for _ in range(2):
+        assert (await answer(client, "POST", "/api/sources/A/comments", {"text": "new", "group_ids": [1]}))[0] == 200
+    _, found = await answer(client, "GET", "/api/sources/A/comments")
+    assert [(each["text"], each["groups"]) for each in found["data"]] == [("new", [{"id": 1}])] * 2
+
+
+@pytest.mark.parametrize(
+    ("facts", "conditions", "reason"),
+    [
+        ({}, {"source_group_ids": [1, 9]}, "source_group_ids"),
+        ({}, {"ignore_source_group_ids": [2]}, "ignore_source_group_ids"),
+        ({"classified": True}, {"not_if_classified": True}, "classified"),
+        ({"spectra": True}, {"not_if_spectra_exist": True}, "spectroscopically"),
+        ({"tns_name": "SN 2020oi"}, {"not_if_tns_classified": True}, "TNS"),
+        ({"tns_reported_hours": 5.0}, {"not_if_tns_reported": 4.0}, "reported"),
+        ({}, {"not_if_duplicates": True, "allocation_id": 6, "ignore_allocation_ids": [5]}, "already a follow-up"),
+    ],
+)
+async def test_conditions_of_a_follow_up_request(
+    client: TestClient[Any, Any], facts: dict[str, Any], conditions: dict[str, Any], reason: str
+) -> None:
+    await answer(client, "POST", "/api/candidates", CANDIDATE)
+    await answer(client, "POST", "/api/sources", SOURCE)
+    await answer(client, "POST", "/_fake/objects/A", facts)
+    _, first = await answer(client, "POST", "/api/followup_request", FOLLOWUP)
+    assert first["data"] == {"id": 1, "request_status": "submitted"}
+    status, ignored = await answer(client, "POST", "/api/followup_request", FOLLOWUP | conditions)
+    assert status == 200
+    assert (ignored["data"]["id"], ignored["data"]["ignored"]) == (None, True)
+    assert reason in ignored["data"]["message"]
+    _, page = await answer(client, "GET", "/api/followup_request?sourceID=A")
+    assert page["data"]["totalMatches"] == 1
+
+
+async def test_a_request_near_by_is_a_duplicate(client: TestClient[Any, Any]) -> None:
+    for name, ra in (("A", 1.0), ("B", 1.0 + 0.3 / 3600), ("C", 1.0 + 3.0 / 3600)):
+        await answer(client, "POST", "/api/candidates", CANDIDATE | {"id": name, "ra": ra})
+    outcomes = []
+    for name in ("A", "B", "C"):
+        body = FOLLOWUP | {"obj_id": name, "not_if_duplicates": True}
+        outcomes.append((await answer(client, "POST", "/api/followup_request", body))[1]["data"].get("ignored", False))
+    assert outcomes == [False, True, False]
+
+
+async def test_what_becomes_of_a_request(client: TestClient[Any, Any]) -> None:
+    await answer(client, "POST", "/api/candidates", CANDIDATE)
+    await answer(client, "POST", "/_fake/allocations", {"id": 5, "implements_update": False, "needs": ["priority"]})
+    assert (await answer(client, "POST", "/api/followup_request", FOLLOWUP | {"payload": {}}))[0] == 400
+    await answer(client, "POST", "/api/followup_request", FOLLOWUP)
+    change = {"obj_id": "A", "allocation_id": 5, "payload": {"priority": 4}}
+    status, refused = await answer(client, "PUT", "/api/followup_request/1", change)
+    assert (status, refused["message"]) == (400, "Cannot update requests on this instrument.")
+    await answer(client, "POST", "/_fake/allocations", {"id": 5})
+    assert (await answer(client, "PUT", "/api/followup_request/1", change))[0] == 200
+    assert (await answer(client, "PUT", "/api/followup_request/2", change))[0] == 400
+    await answer(client, "POST", "/_fake/followups/1", {"status": "completed"})
+    _, page = await answer(client, "GET", "/api/followup_request?sourceID=A")
+    (request,) = page["data"]["followup_requests"]
+    assert (request["status"], request["payload"], request["updates"]) == ("completed", {"priority": 4}, 1)
 
 
 def test_as_a_program_it_survives_being_killed(tmp_path: Path) -> None:
