@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pymongo.database import Database
 
 from kowalski.archive.client import Document
-from kowalski.science.photometry import MJD_ZERO, LightCurve
+from kowalski.science.photometry import LightCurve
+from kowalski.science.times import MJD_ZERO
 from kowalski.surveys.base import Alert, Survey
 
 Row = dict[str, Any]
