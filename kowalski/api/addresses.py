@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from aiohttp import web
 
@@ -11,6 +11,11 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 SITE = 64
 """Bits of an IPv6 address that its owner can't choose."""
+
+
+def networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Read addresses and networks as the settings name them."""
+    return tuple(ip_network(text, strict=False) for text in texts)
 
 
 def of(request: web.Request, proxies: Iterable[Network]) -> str:

@@ -1,7 +1,7 @@
 """Answers that are there as a whole; `kowalski.api.streaming` sends what queries give.
 
 Success is ``{"status": "success", "message": …, "data": …}`` in relaxed Extended JSON, an error
-``{"status": "error", "message": …}``; every body is a JSON object.
+``{"status": "error", "message": …, "request_id": …}``; every body is a JSON object.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ def success(message: str, data: Any = None, **fields: Any) -> web.Response:
     return _json(200, envelope if data is None else {**envelope, "data": data})
 
 
-def failure(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Answer with an error."""
+def failure(
+    status: int, message: str, headers: Mapping[str, str] | None = None, request_id: str | None = None
+) -> web.Response:
+    """Answer with an error, which has the request's id so that its user can tell which one it was."""
     # What a user has sent may come back in the text, and not all of that can be encoded.
     text = message.encode(errors="replace").decode()
-    return _json(status, {"status": "error", "message": text}, headers)
+    named = {} if request_id is None else {"request_id": request_id}
+    return _json(status, {"status": "error", "message": text, **named}, headers)
 
 
 def plain(envelope: Mapping[str, Any]) -> web.Response:

@@ -37,7 +37,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
         logs.configure(settings)
     chosen = settings
     app = web.Application(
-        middlewares=[middleware.log_requests, middleware.answer_errors],
+        middlewares=[middleware.observe, middleware.cross_origin, middleware.answer_errors],
         client_max_size=chosen.server.client_max_size,
         handler_args={"max_line_size": 16 * 1024, "max_field_size": 16 * 1024},
     )

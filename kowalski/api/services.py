@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import ip_network
 
 from aiohttp import web
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
+from kowalski.api import addresses
 from kowalski.api.accounts import Accounts
 from kowalski.api.addresses import Network
 from kowalski.api.passwords import Passwords
@@ -47,6 +47,8 @@ class Services:
         Threads in which answers are encoded.
     proxies
         Networks whose word about where a request comes from is believed.
+    observers
+        Networks that may read the metrics.
     """
 
     settings: Settings
@@ -57,6 +59,7 @@ class Services:
     views: Views
     encoder: ThreadPoolExecutor
     proxies: tuple[Network, ...]
+    observers: tuple[Network, ...]
 
 
 SERVICES = web.AppKey("services", Services)
@@ -82,7 +85,8 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         accounts,
         Views(data),
         encoder,
-        tuple(ip_network(text, strict=False) for text in settings.server.trusted_proxies),
+        addresses.networks(settings.server.trusted_proxies),
+        addresses.networks(settings.server.metrics_networks),
     )
     try:
         await filters.ensure_indexes(system)

@@ -76,6 +76,8 @@ class Server(Section):
     login_attempts_per_account: Positive = 100
     requests_per_minute: Positive | None = None
     trusted_proxies: list[Network] = []
+    metrics_networks: list[Network] = ["127.0.0.0/8", "::1"]
+    cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = []
     audit_days: Positive = 365
     user_cache_seconds: Annotated[float, Number, Field(ge=0, le=1e9, allow_inf_nan=False)] = 5.0
     default_permissions: dict[str, list[Annotated[int, Number, Field(ge=0, le=2**31 - 1)]]] = {}
@@ -391,6 +393,7 @@ class Logging(Section):
     """What the services write."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
     max_bytes: Positive = 30_000_000
     backups: Count = 5
 

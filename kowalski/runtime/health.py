@@ -83,8 +83,8 @@ def workers(settings: Settings, started: float = 0.0) -> Health:
 
 
 def api(settings: Settings, started: float = 0.0) -> Health:
-    """Whether the API answers."""
-    url = f"http://{local_address(settings)}/healthz"
+    """Whether the API answers and reaches its database."""
+    url = f"http://{local_address(settings)}/readyz"
     try:
         answer = httpx.get(url, timeout=PATIENCE, trust_env=False)
     except httpx.HTTPError as error:

@@ -176,7 +176,9 @@ def api(settings: Settings) -> Program:
         command += ["--max-requests", str(server.max_requests)]
         # so that the processes are not all replaced at the same moment
         command += ["--max-requests-jitter", str(server.max_requests // 10)]
-    return Program("api", tuple(command), 50, ONE_THREAD | _fingerprint(settings.model_dump(mode="json")))
+    command += ["--config", "python:kowalski.api.hooks"]
+    metrics = {"PROMETHEUS_MULTIPROC_DIR": str(settings.path.run / "metrics" / "api")}
+    return Program("api", tuple(command), 50, ONE_THREAD | metrics | _fingerprint(settings.model_dump(mode="json")))
 
 
 def bind_address(settings: Settings) -> str:

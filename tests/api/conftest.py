@@ -69,7 +69,7 @@ def run(settings: Settings) -> Iterator[Api]:
         while True:
             process.check()
             try:
-                if httpx.get(f"{url}/healthz").status_code == 200:
+                if httpx.get(f"{url}/readyz").status_code == 200:
                     break
             except httpx.HTTPError:
                 pass
@@ -98,6 +98,12 @@ def api(archive: Settings) -> Iterator[Api]:
     yield from run(archive)
 
 
+@pytest.fixture
+def run_api() -> Any:
+    """How to run the API of settings that a test has changed: ``for api in run_api(settings): ...``."""
+    return run
+
+
 class Asker:
     """The API in this process, asked by one user or by nobody."""
 
@@ -112,7 +118,10 @@ class Asker:
             options["json"] = body
         async with self.http.request(method, path, headers=headers, allow_redirects=False, **options) as answer:
             assert answer.content_type == "application/json", await answer.text()
-            return answer.status, json_util.loads(await answer.text())
+            content = json_util.loads(await answer.text())
+            if content.get("status") == "error":  # so that tests can say what the rest is
+                assert content.pop("request_id") == answer.headers["X-Request-ID"]
+            return answer.status, content
 
     async def query(self, kind: str, query: dict[str, Any], **kwargs: Any) -> tuple[int, dict[str, Any]]:
         return await self("POST", "/api/queries", {"query_type": kind, "query": query, "kwargs": kwargs})

@@ -71,11 +71,11 @@ async def test_scheduler_and_workers(nowhere: Settings) -> None:
 
 @pytest.mark.parametrize(("status", "ok"), [(200, True), (503, False)])
 async def test_the_api_answers(nowhere: Settings, status: int, ok: bool) -> None:
-    async def healthz(_: web.Request) -> web.Response:
+    async def readyz(_: web.Request) -> web.Response:
         return web.json_response({}, status=status)
 
     app = web.Application()
-    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
     async with TestServer(app, host="127.0.0.1") as server:
         assert server.port is not None
         nowhere.server.port = server.port

@@ -35,6 +35,7 @@ class Failure(BaseModel):
 
     status: Literal["error"]
     message: str
+    request_id: Annotated[str, Field(description="As in the header `X-Request-ID`, and in the log.")]
 
 
 CatalogName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
