@@ -77,6 +77,8 @@ class Reader:
     ----------
     text
         The schema as JSON, everything that it refers to included.
+    fast
+        False: by the reference reader alone.
 
     Raises
     ------
@@ -84,9 +86,9 @@ class Reader:
         If it is no schema.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, fast: bool = True) -> None:
         try:
-            self._fast = cavro.Schema(text, options=_OPTIONS)
+            self._fast = cavro.Schema(text, options=_OPTIONS) if fast else None
         except (cavro.CavroException, ValueError, TypeError, KeyError):
             self._fast = None
         self._schema = fastavro.parse_schema(json.loads(text), _ignore_default_error=True)
@@ -131,9 +133,12 @@ class Decoder:
     ----------
     schemas
         Where schemas of the wire format are found; None: messages of that format are refused.
+    fast
+        False: by the reference reader alone.
     """
 
-    def __init__(self, schemas: Schemas | None = None) -> None:
+    def __init__(self, schemas: Schemas | None = None, *, fast: bool = True) -> None:
+        self._fast = fast
         self._headers: list[_Header] = []
         self._schemas = schemas
         self._numbered: dict[int, Reader] = {}
@@ -163,14 +168,14 @@ class Decoder:
         if reader is None:
             if self._schemas is None:
                 raise PacketError(f"it needs schema {number}, and the survey has no schemas of its own")
-            reader = self._numbered[number] = Reader(self._schemas.text(number))
+            reader = self._numbered[number] = Reader(self._schemas.text(number), fast=self._fast)
         return reader.records(value[WIRE_HEADER.size :], 1)
 
     def _header(self, value: bytes) -> _Header:
         for header in self._headers:
             if value.startswith(header.raw):
                 return header
-        header = _read_header(value)
+        header = _read_header(value, fast=self._fast)
         self._headers.insert(0, header)
         del self._headers[64:]  # a night has a handful of headers; hostile ones must not pile up
         return header
@@ -193,7 +198,7 @@ class Decoder:
         return found
 
 
-def _read_header(value: bytes) -> _Header:
+def _read_header(value: bytes, *, fast: bool) -> _Header:
     """Read the file metadata: a map of names to bytes, written in blocks that end with an empty one."""
     metadata: dict[str, bytes] = {}
     position = len(MAGIC)
@@ -208,7 +213,7 @@ def _read_header(value: bytes) -> _Header:
             name, position = _bytes(value, position)
             metadata[name.decode()], position = _bytes(value, position)
     codec = metadata.get("avro.codec", b"null").decode()
-    return _Header(value[:position], codec, Reader(metadata["avro.schema"].decode()))
+    return _Header(value[:position], codec, Reader(metadata["avro.schema"].decode(), fast=fast))
 
 
 def _expand(body: bytes, codec: str) -> bytes:

@@ -75,9 +75,9 @@ def _simulated(survey: str) -> list[Alert]:
     from kowalski.surveys import SURVEYS
     from kowalski.testing import simulator
 
-    if survey not in simulator.SURVEYS:
+    if not simulator.can_simulate(survey):
         return []
-    packets = simulator.packets(SIMULATED_ALERTS, survey=survey)
+    packets = simulator.packets(SIMULATED_ALERTS, survey)
     return [SURVEYS[survey].shape(simulated.packet) for simulated in packets]
 
 

@@ -29,7 +29,7 @@ def parse_night(text: str) -> date:
 
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder for the packets; made if it does not exist.")],
-    survey: Annotated[str, typer.Option(help="Whose packets.")] = "ZTF",
+    survey: Annotated[str | None, typer.Option(help="Whose packets.  [default: the first survey]")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="How many packets.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same packets.")] = 1,
     obsdate: Annotated[str, typer.Option(help="Night of the alerts (UTC), YYYYMMDD.")] = "20231012",
@@ -40,19 +40,22 @@ def simulate(
     """Write simulated alerts, one file each, and truth.csv with the class of each."""
     from rich.progress import track
 
+    from kowalski import surveys
     from kowalski.testing import simulator
 
-    night, name = parse_night(obsdate), survey_name(survey)
-    if name not in simulator.SURVEYS:
-        complain(f"alerts of {name} can't be simulated; of {', '.join(simulator.SURVEYS)} they can")
+    night, name = parse_night(obsdate), survey_name(survey or next(iter(surveys.SURVEYS)))
+    if not simulator.can_simulate(name):
+        possible = ", ".join(filter(simulator.can_simulate, surveys.SURVEYS))
+        complain(f"alerts of {name} can't be simulated; of {possible} they can")
         raise typer.Exit(1)
     out.mkdir(parents=True, exist_ok=True)
-    writer = simulator.writer(name)
-    made = simulator.packets(n, seed, night, repeat_frac, name)
+    shape, writer = surveys.get(name).shape, simulator.writer(name)
+    made = simulator.packets(n, name, seed, night, repeat_frac)
     with (out / TRUTH).open("w", newline="") as file:
         truth = csv.writer(file)
         truth.writerow(("candid", "objectId", "class"))
         for each in track(made, "simulating", total=n, console=errors()):
-            (out / f"{each.candid}.avro").write_bytes(writer.encode(each.packet))
-            truth.writerow((each.candid, each.object_id, each.kind))
+            alert = shape(each.packet)
+            (out / f"{alert.candid}.avro").write_bytes(writer.encode(each.packet))
+            truth.writerow((alert.candid, alert.object_id, each.kind))
     output().print(f"{n} packets are in {out}", markup=False)

@@ -18,6 +18,7 @@ from PIL import Image
 
 Pixels = NDArray[np.floating[Any]]
 Orientation = Iterable[Literal["flipud", "fliplr", "rot90"]]
+Stretch = Literal["percentile", "sigma"]
 
 SIZE = 168
 """Pixels on a side: 4 inches at 42 dots per inch."""
@@ -25,6 +26,10 @@ ABSURD = 1e20
 """Pixels of larger absolute value are fill values."""
 LOWER, UPPER = 1.0, 100.0
 """Percentiles of the stretched pixels that become black and white."""
+CLIP_SIGMA, CLIPS = 3.0, 5
+"""The sky: pixels within so many standard deviations of the median, clipped so many times at most."""
+SKY_SIGMA = (4.0, 5.0)
+"""Standard deviations of the sky below and above its median that become black and white."""
 LOG_SCALE = 1000.0
 """Constant ``a`` of the stretch log(a x + 1) / log(a + 1)."""
 
@@ -37,7 +42,7 @@ BONE_NODES = {
 WHITE = 255
 
 
-def render(stamp: Pixels, *, orientation: Orientation = (), log: bool = True) -> bytes:
+def render(stamp: Pixels, *, orientation: Orientation = (), log: bool = True, stretch: Stretch = "percentile") -> bytes:
     """Draw a stamp.
 
     Parameters
@@ -48,6 +53,9 @@ def render(stamp: Pixels, *, orientation: Orientation = (), log: bool = True) ->
         What turns the stamp into the picture to show, in order (``Survey.stamp_orientation``).
     log
         Logarithmic stretch, as for science and template stamps; difference stamps are drawn linearly.
+    stretch
+        Which pixels become black and white (``Survey.stamp_stretch``): those at percentiles of the stretched pixels, or
+        those four and five standard deviations around the median of the sky, which are drawn linearly.
 
     Returns
     -------
@@ -55,13 +63,18 @@ def render(stamp: Pixels, *, orientation: Orientation = (), log: bool = True) ->
         A PNG file, 168 x 168 pixels; a stamp that is not square is centred on white.
     """
     image = _oriented(np.asarray(stamp, dtype=np.float64), orientation)
-    values = _stretched(_filled(image), log=log)
-    black, white = np.percentile(values, (LOWER, UPPER))
+    if stretch == "sigma":
+        values = _filled(image, np.max)
+        black, white = _around_the_sky(values)
+    else:
+        values = _stretched(_filled(image, np.mean), log=log)
+        black, white = np.percentile(values, (LOWER, UPPER))
     rows, columns = values.shape
     vertical, horizontal = _resampling(rows, max(rows, columns)), _resampling(columns, max(rows, columns))
-    shown = horizontal.apply(vertical.apply(values).T).T[::-1]  # row 0 is at the bottom
     span = white - black
-    level = np.clip((shown - black) * (256.0 / span), 0.0, 255.0) if span > 0.0 else np.zeros_like(shown)
+    # Colours, not values, are resampled: what is saturated must not shine into its surroundings.
+    grey = np.clip((values - black) * (256.0 / span), 0.0, 255.0) if span > 0.0 else np.zeros_like(values)
+    level = horizontal.apply(vertical.apply(grey).T).T[::-1]  # row 0 is at the bottom
     canvas = np.full((SIZE, SIZE), WHITE, dtype=np.uint8)
     top, left = vertical.begin, horizontal.begin
     canvas[top : top + level.shape[0], left : left + level.shape[1]] = level
@@ -76,13 +89,25 @@ def _oriented(image: NDArray[np.float64], orientation: Orientation) -> NDArray[n
     return image
 
 
-def _filled(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Put the mean of the good pixels in place of missing ones and of fill values."""
+def _filled(image: NDArray[np.float64], of: Callable[[NDArray[np.float64]], Any]) -> NDArray[np.float64]:
+    """Put a value of the good pixels, their mean say, in place of missing ones and of fill values."""
     bad = ~(np.abs(image) <= ABSURD)
     if not bad.any():
         return image
     good = image[~bad]
-    return np.where(bad, good.mean() if good.size else 0.0, image)
+    return np.where(bad, of(good) if good.size else 0.0, image)
+
+
+def _around_the_sky(image: NDArray[np.float64]) -> tuple[float, float]:
+    """Find black and white by the pixels that are left when those far from the median are clipped again and again."""
+    kept = image.ravel()
+    for _ in range(CLIPS):
+        near = np.abs(kept - np.median(kept)) <= CLIP_SIGMA * kept.std()
+        if near.all():
+            break
+        kept = kept[near]
+    median, sigma = float(np.median(kept)), float(kept.std())
+    return median - SKY_SIGMA[0] * sigma, median + SKY_SIGMA[1] * sigma
 
 
 def _stretched(image: NDArray[np.float64], *, log: bool) -> NDArray[np.float64]:

@@ -123,6 +123,9 @@ class Survey(ABC):
     topic: ClassVar[str]
     """Name of one night's topic, with ``{night:%Y%m%d}`` and, if the survey has several, ``{program}``."""
 
+    simulator: ClassVar[str | None] = None
+    """Module that makes packets like the survey's own, if there is one: see `kowalski.testing.simulator`."""
+
     # Packets and documents
     object_id_field: ClassVar[str] = "objectId"
     histories: ClassVar[tuple[History, ...]]

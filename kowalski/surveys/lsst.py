@@ -30,6 +30,7 @@ class LSST(Survey):
     name = "LSST"
     topics = r"^lsst_(?P<date>[0-9]{8})$"
     topic = "lsst_{night:%Y%m%d}"
+    simulator = "kowalski.testing.simulator.lsst"
     histories = (
         History("prv_candidates", key=("jd", "diaSourceId")),
         History("fp_hists", key=("jd", "diaForcedSourceId")),

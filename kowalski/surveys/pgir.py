@@ -11,6 +11,7 @@ class PGIR(Survey):
     name = "PGIR"
     topics = r"^pgir_(?P<date>[0-9]{8})$"
     topic = "pgir_{night:%Y%m%d}"
+    simulator = "kowalski.testing.simulator.pgir"
     histories = (History("prv_candidates", key=("jd", "stackquadid", "subid", "candid"), days=1000.0),)
     stamp_orientation = ("fliplr", "rot90", "rot90", "rot90")
     instrument = "PGIR"

@@ -14,6 +14,7 @@ class TURBO(Survey):
     name = "TURBO"
     topics = r"^turbo_(?P<date>[0-9]{8})$"
     topic = "turbo_{night:%Y%m%d}"
+    simulator = "kowalski.testing.simulator.turbo"
     histories = (History("prv_candidates", key=("jd", "fid", "candid")),)
     program_field = "candidate.programid"
     instrument = "TURBO"

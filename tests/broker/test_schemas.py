@@ -27,11 +27,11 @@ from kowalski.cli.main import build
 from kowalski.config import Settings
 from kowalski.surveys.base import PacketError
 from kowalski.testing import services, simulator
+from kowalski.testing.simulator.lsst import SCHEMA
 
 Record = dict[str, Any]
 LSST = surveys.get("LSST")
 NUMBER = 1000
-SCHEMA = simulator.SURVEYS["LSST"].SCHEMA
 
 
 class Registry:
@@ -89,7 +89,7 @@ def wire(record: Record, schema: Any = None, number: int = NUMBER) -> bytes:
 
 @pytest.fixture(scope="module")
 def packets() -> list[Record]:
-    return [each.packet for each in simulator.packets(6, survey="LSST")]
+    return [each.packet for each in simulator.packets(6, "LSST")]
 
 
 # Decoding

@@ -42,6 +42,22 @@ def reference(image: NDArray[np.float64], *, log: bool) -> NDArray[np.float64]:
     return luminance(buffer.getvalue())
 
 
+def sky_reference(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The picture that Matplotlib and astropy draw between limits around the clipped sky, as luminance."""
+    from astropy.stats import sigma_clipped_stats
+    from matplotlib.figure import Figure
+
+    data = np.where(np.isnan(image), np.nanmax(image), image)
+    _, median, deviation = sigma_clipped_stats(data)
+    figure = Figure(figsize=(4, 4))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    axes.imshow(data, cmap="bone", origin="lower", vmin=median - 4 * deviation, vmax=median + 5 * deviation)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=42, format="png")
+    return luminance(buffer.getvalue())
+
+
 def luminance(png: bytes) -> NDArray[np.float64]:
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB").convert("L"), dtype=np.float64)
 
@@ -64,6 +80,15 @@ def test_looks_like_matplotlib(shape: tuple[int, int], log: bool) -> None:
     assert similarity(luminance(thumbnails.render(image, log=log)), reference(image, log=log)) >= 0.98
 
 
+@pytest.mark.parametrize("missing", [0, 300])
+def test_the_sky_sets_the_limits_where_a_survey_wants_it(missing: int) -> None:
+    image = star()
+    image.ravel()[1000 : 1000 + missing] = np.nan
+    png = thumbnails.render(image, stretch="sigma")
+    assert similarity(luminance(png), sky_reference(image)) >= 0.98
+    assert similarity(luminance(thumbnails.render(image)), sky_reference(image)) < 0.98
+
+
 def test_similarity_notices_a_flip_and_a_wrong_stretch() -> None:
     expected = reference(star(), log=True)
     assert similarity(luminance(thumbnails.render(star(), orientation=("flipud",))), expected) < 0.9
@@ -81,9 +106,10 @@ def test_missing_pixels_and_fill_values_take_the_mean() -> None:
     assert similarity(luminance(thumbnails.render(image)), reference(image, log=True)) >= 0.98
 
 
+@pytest.mark.parametrize("stretch", ["percentile", "sigma"])
 @pytest.mark.parametrize("value", [0.0, 7.0, np.nan, np.inf])
-def test_an_image_without_structure_is_drawn(value: float) -> None:
-    png = thumbnails.render(np.full((63, 63), value))
+def test_an_image_without_structure_is_drawn(value: float, stretch: thumbnails.Stretch) -> None:
+    png = thumbnails.render(np.full((63, 63), value), stretch=stretch)
     assert Image.open(io.BytesIO(png)).size == (168, 168)
     assert np.unique(luminance(png)).tolist() == [0.0]
 

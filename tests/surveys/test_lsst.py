@@ -35,7 +35,7 @@ VERSIONS = {701: "7.1", 703: "7.3", 704: "7.4", 900: "9.0", 1000: "10.0"}
 @pytest.fixture
 def record() -> Record:
     """A simulated packet of an object that stays, with earlier detections."""
-    made = simulator.packets(40, survey="LSST")
+    made = simulator.packets(40, "LSST")
     return next(each.packet for each in made if each.packet["diaObject"] and each.packet["prvDiaSources"])
 
 

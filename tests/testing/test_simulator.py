@@ -22,7 +22,7 @@ from kowalski.surveys.ztf import ZTF
 from kowalski.testing import simulator
 from kowalski.testing.simulator import Simulated, sources, stamps
 from kowalski.testing.simulator.observations import Measurements, Visits
-from kowalski.testing.simulator.places import julian_date, object_name
+from kowalski.testing.simulator.places import julian_date, letters
 
 Record = dict[str, Any]
 COUNT = 250
@@ -36,7 +36,7 @@ def made() -> list[Simulated]:
     decoder = Decoder()
     return [
         Simulated(decoder.records(WRITER.encode(each.packet))[0], each.kind)
-        for each in simulator.packets(COUNT, seed=7)
+        for each in simulator.packets(COUNT, "ZTF", seed=7)
     ]
 
 
@@ -72,7 +72,7 @@ def test_schema_is_that_of_real_packets(sample_data: Path) -> None:
 
 
 def test_the_strict_writer_of_fastavro_gives_the_same_bytes() -> None:
-    for each in simulator.packets(20, seed=3):
+    for each in simulator.packets(20, "ZTF", seed=3):
         file = io.BytesIO()
         fastavro.writer(file, WRITER.schema, [each.packet], sync_marker=WRITER._sync, strict=True)
         assert file.getvalue() == WRITER.encode(each.packet)
@@ -80,7 +80,7 @@ def test_the_strict_writer_of_fastavro_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("change", [{"new": 1}, {"candid": None}])
 def test_a_record_that_does_not_fit_is_refused(change: Record) -> None:
-    packet = next(simulator.packets(1)).packet
+    packet = next(simulator.packets(1, "ZTF")).packet
     with pytest.raises(ValueError, match=r"new|candid"):
         WRITER.encode(packet | change)
     del packet["candid"]
@@ -90,7 +90,7 @@ def test_a_record_that_does_not_fit_is_refused(change: Record) -> None:
 
 def test_equal_arguments_give_equal_bytes() -> None:
     first, again, other = (
-        [WRITER.encode(each.packet) for each in simulator.packets(15, seed=seed)] for seed in (5, 5, 6)
+        [WRITER.encode(each.packet) for each in simulator.packets(15, "ZTF", seed=seed)] for seed in (5, 5, 6)
     )
     assert first == again
     assert not set(first) & set(other)
@@ -106,7 +106,7 @@ def test_equal_arguments_give_equal_bytes() -> None:
 def test_any_arguments_give_whole_packets(count: int, seed: int, repeats: float, night: date) -> None:
     survey, decoder = ZTF(), Decoder()
     alerts = []
-    for each in simulator.packets(count, seed, night, repeats):
+    for each in simulator.packets(count, "ZTF", seed, night, repeats):
         (packet,) = decoder.records(WRITER.encode(each.packet))
         alerts.append(survey.shape(packet))
     assert len(alerts) == count
@@ -195,8 +195,8 @@ def test_detections_agree_with_forced_photometry(made: list[Simulated]) -> None:
 
 
 def test_names_of_a_run_differ() -> None:
-    assert len({object_name(index, 1, 2023) for index in range(20_000)}) == 20_000
-    assert object_name(0, 0, 2023) == "ZTF23aaaaaaa"
+    assert len({letters(index, 1, 5) for index in range(20_000)}) == 20_000
+    assert letters(0, 0, 7) == "aaaaaaa"
 
 
 # Classes

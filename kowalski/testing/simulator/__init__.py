@@ -3,28 +3,35 @@
 Packets are true to the survey's schema. They come of objects of a few classes (`sources.MIXTURE`) that are observed for
 two months and alerted on in one night: positions, magnitudes, images and histories of one object fit together, and a
 later packet's history holds the earlier detections. Equal arguments give equal bytes.
+
+A survey names the module that makes its packets (`Survey.simulator`). Such a module has
+
+- ``SCHEMA``: the file with the Avro schema as JSON;
+- ``Object(index, seed, source, measured, random, taken)``: one object with all that was ever measured of it. ``index``
+  and ``seed``, which object of which run, determine its name; ``random`` is where everything else comes from; ``taken``
+  are identifiers in use, to which its own are added. Its ``alerts(night)`` makes a packet of each detection since the
+  Julian date ``night``, in order of time. `plain.PlainObject` does it for surveys whose packets are plain.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from kowalski import surveys
-from kowalski.surveys.base import Alert
-from kowalski.testing.simulator import lsst, ztf
 from kowalski.testing.simulator.container import Container, Record
 from kowalski.testing.simulator.observations import Measurements, Visits
+from kowalski.testing.simulator.places import julian_date
 from kowalski.testing.simulator.sources import MIXTURE, Source
 
-__all__ = ["SURVEYS", "Simulated", "packets", "writer"]
+__all__ = ["Simulated", "can_simulate", "packets", "writer"]
 
-SURVEYS = {"ZTF": ztf, "LSST": lsst}
-"""Modules that make packets, by name of the survey."""
 NIGHT = date(2023, 10, 12)
 REPEATS = 0.3
 ATTEMPTS = 200
@@ -33,57 +40,62 @@ ATTEMPTS = 200
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """One packet of a survey, and the truth about it."""
+    """One packet, and the truth about it."""
 
     packet: Record
     kind: str
-    survey: str = "ZTF"
-
-    @property
-    def candid(self) -> int:
-        """The alert's identifier."""
-        return self._shaped().candid
-
-    @property
-    def object_id(self) -> str:
-        """The object's name."""
-        return self._shaped().object_id
-
-    def _shaped(self) -> Alert:
-        return surveys.get(self.survey).shape(self.packet)
 
 
-def writer(survey: str = "ZTF") -> Container:
+def can_simulate(survey: str) -> bool:
+    """Whether there is a simulator of a survey's packets."""
+    return surveys.get(survey).simulator is not None
+
+
+def writer(survey: str) -> Container:
     """Give what writes packets of ``survey`` as files."""
-    return Container(SURVEYS[survey].SCHEMA)
+    return Container(_module(survey).SCHEMA)
 
 
 def packets(
-    count: int, seed: int = 1, night: date = NIGHT, repeats: float = REPEATS, survey: str = "ZTF"
+    count: int, survey: str, seed: int = 1, night: date = NIGHT, repeats: float = REPEATS
 ) -> Iterator[Simulated]:
     """Make ``count`` packets; those of one object follow each other in order of time.
 
     Parameters
     ----------
+    survey
+        Whose packets.
     seed
         Another seed gives other objects.
     night
         The night (UTC) of all alerts.
     repeats
         Part of the packets that are of an object already alerted on, from 0 to 0.9.
-    survey
-        Whose packets: a key of `SURVEYS`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such survey.
+    ValueError
+        If its packets can't be simulated.
     """
     random = np.random.default_rng([seed, count])
-    simulator = SURVEYS[survey]
-    start = simulator.julian_date(night)
+    make = _module(survey).Object
+    start = julian_date(night)
     taken: set[int] = set()
     for index, (kind, alerts) in enumerate(_plan(count, min(max(repeats, 0.0), 0.9), random)):
         own = np.random.default_rng([seed, count, index])
         source, measured = _observe(kind, start, alerts, own)
-        seen = simulator.Object(index, seed, source, measured, own, taken)
+        seen = make(index, seed, source, measured, own, taken)
         for packet in seen.alerts(start):
-            yield Simulated(packet, kind.kind, survey)
+            yield Simulated(packet, kind.kind)
+
+
+def _module(survey: str) -> Any:
+    name = surveys.get(survey).simulator
+    if name is None:
+        raise ValueError(f"alerts of {survey} can't be simulated")
+    return importlib.import_module(name)
 
 
 def _plan(count: int, repeats: float, random: Generator) -> list[tuple[type[Source], int]]:

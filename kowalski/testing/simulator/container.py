@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import json
 from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import cavro
-import fastavro
 
 Record = dict[str, Any]
 
-STRICT = cavro.DEFAULT_OPTIONS.replace(record_allow_extra_fields=False, record_encode_use_defaults=False)
+MAGIC = b"Obj\x01"
+STRICT = cavro.DEFAULT_OPTIONS.replace(
+    record_allow_extra_fields=False,
+    record_encode_use_defaults=False,
+    # Surveys do publish schemas with null as the default of a field that can't be null, and with one field twice.
+    allow_invalid_default_values=True,
+    record_fields_must_be_unique=False,
+)
+"""A record has no field more nor less than its schema."""
 
 
 class Container:
@@ -30,9 +36,9 @@ class Container:
         text = json.dumps(self.schema)
         self._writer = cavro.Schema(text, options=STRICT)  # ten times as fast as fastavro where records are nested
         self._sync = md5(text.encode(), usedforsecurity=False).digest()  # the marker may be any 16 bytes
-        file = io.BytesIO()
-        fastavro.writer(file, self.schema, [], sync_marker=self._sync)
-        self._header = file.getvalue()
+        metadata = {"avro.codec": "null", "avro.schema": text}
+        pairs = b"".join(_text(name) + _text(value) for name, value in metadata.items())
+        self._header = b"".join((MAGIC, _long(len(metadata)), pairs, _long(0), self._sync))
 
     def encode(self, record: Record) -> bytes:
         """Write ``record`` as one file, with the codec ``null``.
@@ -44,6 +50,11 @@ class Container:
         """
         body: bytes = self._writer.binary_encode(record)
         return b"".join((self._header, _long(1), _long(len(body)), body, self._sync))
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return _long(len(encoded)) + encoded
 
 
 def _long(number: int) -> bytes:

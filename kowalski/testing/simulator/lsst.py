@@ -21,11 +21,11 @@ from kowalski.science.photometry import NANOJANSKY
 from kowalski.science.times import MJD_ZERO
 from kowalski.testing.simulator.container import Record
 from kowalski.testing.simulator.observations import Measurements
-from kowalski.testing.simulator.places import Place, julian_date
+from kowalski.testing.simulator.places import Place
 from kowalski.testing.simulator.sources import ZERO, Asteroid, G, Source
 from kowalski.testing.simulator.stamps import CENTRE, Scene, plain_fits
 
-__all__ = ["SCHEMA", "Object", "julian_date"]
+__all__ = ["SCHEMA", "Object"]
 
 SCHEMA = Path(__file__).with_name("lsst_schema.json")
 HISTORY_DAYS = 365.0

@@ -1,4 +1,4 @@
-"""Dates, names, identifiers and places in the manner of the Zwicky Transient Facility."""
+"""Dates, names, identifiers and places of simulated alerts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from datetime import date
 
 from numpy.random import Generator
 
-DAY_ZERO, ORDINAL_ZERO = 2457754.5, 1721424.5
-"""Julian dates of ZTF's night 0 and of the day before 1 January of the year 1."""
+ORDINAL_ZERO = 1721424.5
+"""Julian date of the day before 1 January of the year 1."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-NAMES = len(LETTERS) ** 7
 
 
 def julian_date(night: date) -> float:
@@ -19,14 +18,14 @@ def julian_date(night: date) -> float:
     return night.toordinal() + ORDINAL_ZERO
 
 
-def object_name(index: int, seed: int, year: int) -> str:
-    """Name the ``index``-th object of a run; all names of a run differ."""
-    number = (index * 7_919 + seed * 104_729) % NAMES  # 7919 and 26 have no common divisor
-    letters = ""
-    for _ in range(7):
+def letters(index: int, seed: int, count: int) -> str:
+    """Name the ``index``-th object of a run by ``count`` letters; all names of a run differ."""
+    number = index * 7_919 + seed * 104_729  # 7919 and 26 have no common divisor
+    written = ""
+    for _ in range(count):
         number, letter = divmod(number, len(LETTERS))
-        letters = LETTERS[letter] + letters
-    return f"ZTF{year % 100:02d}{letters}"
+        written = LETTERS[letter] + written
+    return written
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +53,8 @@ class Place:
         )
 
 
-def unused_candid(pid: int, rest: int, taken: set[int]) -> int:
-    """Make an identifier of an image's ``pid`` and the first free number from ``rest`` on; it is then taken."""
-    candid = pid * 1_000_000 + rest
+def unused(candid: int, taken: set[int]) -> int:
+    """Find the first free identifier from ``candid`` on; it is then taken."""
     while candid in taken:
         candid += 1
     taken.add(candid)

@@ -43,6 +43,11 @@ class Scene:
         self._template = self._render(REFERENCE_SEEING, 1.0) + random.normal(100.0, 4.0, (SIZE, SIZE))
 
     def stamps(self, measured: Measurements, index: int, random: Generator) -> tuple[bytes, bytes, bytes]:
+        """Make science, template and difference stamp of measurement ``index``."""
+        science, template, difference = self.images(measured, index, random)
+        return fits(science), fits(template), fits(difference)
+
+    def images(self, measured: Measurements, index: int, random: Generator) -> tuple[Image, Image, Image]:
         """Make science, template and difference image of measurement ``index``."""
         seeing = float(measured.visits.seeing[index])
         scale = 10.0 ** (0.4 * (float(measured.visits.zero[index]) - ZERO))
@@ -56,8 +61,7 @@ class Scene:
             images = [image[:, : SIZE - 10] for image in images]
         elif fate < 2 * RARE:
             images[0][:, :3] = np.nan
-        science_file, template_file, difference_file = (fits(image) for image in images)
-        return science_file, template_file, difference_file
+        return images[0], images[1], images[2]
 
     def _render(self, seeing: float, scale: float) -> NDArray[np.float32]:
         image = _counterpart(self._source.counterpart, seeing, scale)
@@ -130,9 +134,9 @@ def _column(random: Generator) -> NDArray[np.float32]:
 _ARTEFACTS = {"cosmic ray": _cosmic_ray, "dipole": _dipole, "column": _column}
 
 
-def fits(image: Image) -> bytes:
-    """Write ``image`` as a gzip-compressed FITS file of 32-bit floats."""
-    return bytes(igzip.compress(plain_fits(image), COMPRESSION, mtime=0))
+def fits(image: Image, bits: int = -32) -> bytes:
+    """Write ``image`` as a gzip-compressed FITS file of floats, with 32 bits (``BITPIX`` -32) or 64 each."""
+    return bytes(igzip.compress(_unit({"SIMPLE": "T"}, image, bits), COMPRESSION, mtime=0))
 
 
 def plain_fits(image: Image, **extensions: Image) -> bytes:
@@ -143,14 +147,14 @@ def plain_fits(image: Image, **extensions: Image) -> bytes:
     return b"".join(units)
 
 
-def _unit(first: dict[str, str], image: Image, **last: int | str) -> bytes:
+def _unit(first: dict[str, str], image: Image, bits: int = -32, **last: int | str) -> bytes:
     """Write one header and data unit."""
     rows, columns = image.shape
-    cards = {**first, "BITPIX": -32, "NAXIS": 2, "NAXIS1": columns, "NAXIS2": rows, **last}
+    cards = {**first, "BITPIX": bits, "NAXIS": 2, "NAXIS1": columns, "NAXIS2": rows, **last}
     header = "".join(
         (f"{name:8}= {value}" if str(value).startswith("'") else f"{name:8}= {value:>20}").ljust(80)
         for name, value in cards.items()
     )
     header += "BUNIT   = 'DN      '".ljust(80) + "END".ljust(80)
-    data = image.astype(">f4").tobytes()
+    data = image.astype(f">f{-bits // 8}").tobytes()
     return header.ljust(BLOCK).encode() + data.ljust(-(-len(data) // BLOCK) * BLOCK, b"\0")

@@ -19,13 +19,15 @@ from numpy.random import Generator
 
 from kowalski.testing.simulator.container import Record
 from kowalski.testing.simulator.observations import WEEKS_DAYS, Measurements
-from kowalski.testing.simulator.places import DAY_ZERO, ORDINAL_ZERO, Place, julian_date, object_name, unused_candid
+from kowalski.testing.simulator.places import ORDINAL_ZERO, Place, letters, unused
 from kowalski.testing.simulator.sources import ZERO, Asteroid, G, Source
 from kowalski.testing.simulator.stamps import Scene
 
-__all__ = ["SCHEMA", "Object", "julian_date"]
+__all__ = ["SCHEMA", "Object"]
 
 SCHEMA = Path(__file__).with_name("ztf_schema.json")
+DAY_ZERO = 2457754.5
+"""Julian date of night 0."""
 HISTORY_DAYS = 30.0
 NONE, MISSING = -999.0, -99999.0
 """What ZTF writes for "no such thing", and in forced photometry for "no value"."""
@@ -62,7 +64,7 @@ class Object:
         self._earlier = int(source.known_days / WEEKS_DAYS * 10.0)  # detections before the simulated weeks
         self._first = start if self._earlier else float(measured.visits.jd[np.flatnonzero(measured.detected)[0]])
         self._start = start
-        self.name = object_name(index, seed, date.fromordinal(int(self._first - ORDINAL_ZERO)).year)
+        self.name = f"ZTF{date.fromordinal(int(self._first - ORDINAL_ZERO)):%y}{letters(index, seed, 7)}"
         shown = np.flatnonzero(measured.visits.jd > measured.visits.jd[-1] - HISTORY_DAYS - 1.0).tolist()
         self._exposures = {number: self._exposure(number) for number in shown}
         self._detections = {number: self._detection(number, taken) for number in shown if measured.detected[number]}
@@ -111,7 +113,7 @@ class Object:
             return None
         row = next(iter(self._detections.values()))
         pid = row["pid"] + 100
-        candid = unused_candid(pid, row["candid"] % 1_000_000, taken)
+        candid = unused(pid * 1_000_000 + row["candid"] % 1_000_000, taken)
         return row | {"pid": pid, "candid": candid, "magpsf": row["magpsf"] + 0.01}
 
     def _exposure(self, number: int) -> Record:
@@ -147,7 +149,7 @@ class Object:
         """Describe one detection as later packets will remember it: without an asteroid near it."""
         exposure, brighter = self._exposures[number], bool(self._measured.flux[number] > 0.0)
         sign = BRIGHTER if brighter else FAINTER
-        candid = unused_candid(exposure["pid"], sign * 1000 + int(self._random.integers(0, 100)), taken)
+        candid = unused(exposure["pid"] * 1_000_000 + sign * 1000 + int(self._random.integers(0, 100)), taken)
         return {
             **_empty_row(),
             **exposure,
