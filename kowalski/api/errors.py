@@ -101,6 +101,20 @@ class ThrottledError(ApiError):
         return {"Retry-After": str(self.seconds)}
 
 
+class BusyError(ApiError):
+    """There is too much of this to do already."""
+
+    status = 503
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"there are too many {what} at the moment; try again in {RETRY_SECONDS} s")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """When to come back."""
+        return {"Retry-After": str(RETRY_SECONDS)}
+
+
 class UnavailableError(ApiError):
     """The database can't be reached at the moment."""
 

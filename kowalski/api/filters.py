@@ -24,6 +24,7 @@ from kowalski.archive import filters
 from kowalski.archive.automation import AutoFollowup, Autosave, Block
 from kowalski.archive.client import Document
 from kowalski.archive.filters import FLAGS, FilterConflictError, PipelineTextError, Stage
+from kowalski.science.dates import moment_of
 from kowalski.surveys import SURVEYS, Survey
 
 TRIAL_MS = 3000
@@ -38,14 +39,15 @@ async def save(services: Services, body: NewFilter) -> tuple[str, Document]:
     Returns
     -------
     message, version
-        What to tell the user, and ``fid``, ``pipeline`` and ``created_at`` of the version.
+        What to tell the user; ``fid``, ``pipeline`` and ``created_at`` of the version, with the ``filter_id`` and the
+        ``active_fid`` that the filter has now.
 
     Raises
     ------
     ApiError
         If something about it is not as it must be; the text says what.
     """
-    survey = _survey(body.catalog)
+    survey = survey_of(body.catalog)
     if body.auto_followup and not _saves(body.autosave):
         raise ApiError("Cannot setup auto_followup without autosave enabled")
     text, stages = _pipeline(body.pipeline, "pipeline")
@@ -58,12 +60,39 @@ async def save(services: Services, body: NewFilter) -> tuple[str, Document]:
         await _check_priorities(services, flags["auto_followup"])
     version = filters.new_version(text)
     facts = {"catalog": survey.alerts, "permissions": body.permissions}
+    reason = None if body.force else await _too_many(services, survey, body, version)
     key = (body.group_id, body.filter_id)
     try:
-        await filters.save_version(services.system, key, version, facts=facts, flags=flags)
+        stored = await filters.save_version(
+            services.system, key, version, facts=facts, flags=flags, activate=reason is None
+        )
     except FilterConflictError as error:
         raise ConflictError(str(error)) from error
-    return f"{message}\nsaved new filter version: {version['fid']}", version
+    saved = f"{message}\nsaved new filter version: {version['fid']}"
+    known = {"filter_id": body.filter_id, "active_fid": stored["active_fid"]}
+    return saved if reason is None else f"{saved}\nnot active: {reason}", version | known
+
+
+async def _too_many(services: Services, survey: Survey, body: NewFilter, version: Document) -> str | None:
+    """Tell why a new version must not become active by itself: it passes more alerts than is allowed."""
+    limits = services.settings.filters
+    if limits.max_pass_rate is None:
+        return None
+    stored = await filters.get(services.system, body.filter_id) or {"permissions": body.permissions}
+    document = {
+        "group_id": body.group_id,
+        "filter_id": body.filter_id,
+        "fv": [version],
+        "permissions": stored["permissions"],
+    }
+    one = filters.version_of(document, version["fid"])
+    report = await services.dry_runs.run(survey, one, None, limits.max_pass_rate_time_ms)
+    if report is None or report.pass_rate is None or report.pass_rate <= limits.max_pass_rate:
+        return None
+    return (
+        f"it passes {report.passed} of {report.examined} alerts of {moment_of(report.start):%Y-%m-%d}, more than"
+        f" filters.max_pass_rate ({limits.max_pass_rate:g}) allows; save it with force, or set active_fid"
+    )
 
 
 async def modify(services: Services, body: FilterChange) -> Document:
@@ -84,7 +113,7 @@ async def modify(services: Services, body: FilterChange) -> Document:
     }
     if "active_fid" in given and given["active_fid"] not in {version["fid"] for version in stored["fv"]}:
         raise ApiError(f"Cannot update filter id {body.filter_id}: filter version fid not in filter history")
-    survey = _survey(stored["catalog"])
+    survey = survey_of(stored["catalog"])
     complaint = f"Cannot update filter id {body.filter_id}: {{name}} contains invalid keys"
     known = {name: stored[name] for name in BLOCKS if isinstance(stored.get(name), dict)}
     checked = await _checked(services, survey, stored["permissions"], given, complaint, known=known)
@@ -145,7 +174,14 @@ async def _check_priorities(services: Services, block: Blocks, but: int | None =
         )
 
 
-def _survey(catalog: str) -> Survey:
+def survey_of(catalog: str) -> Survey:
+    """Find the survey whose alerts are in a catalog.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is none.
+    """
     for survey in SURVEYS.values():
         if survey.alerts == catalog:
             return survey

@@ -18,13 +18,11 @@ from kowalski import surveys
 from kowalski.api.accounts import Accounts
 from kowalski.api.sandbox import SandboxError
 from kowalski.archive.users import User
-from kowalski.surveys.base import Guard
+from kowalski.surveys.base import FENCE, Guard
 
 Stage = dict[str, Any]
 Condition = Mapping[str, Any]
 
-FENCE: Stage = {"$limit": 2**62}
-"""Lets every document pass; conditions behind it stay there, because what they leave depends on a limit before them."""
 NEVER_FAIL = frozenset(
     ("$and", "$or", "$not", "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$cmp", "$ifNull", "$cond", "$type")
 )

@@ -13,6 +13,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from kowalski.api import addresses
 from kowalski.api.accounts import Accounts
 from kowalski.api.addresses import Network
+from kowalski.api.dry_runs import DryRuns
 from kowalski.api.passwords import Passwords
 from kowalski.api.tokens import Tokens
 from kowalski.api.views import Views
@@ -60,6 +61,7 @@ class Services:
     encoder: ThreadPoolExecutor
     proxies: tuple[Network, ...]
     observers: tuple[Network, ...]
+    dry_runs: DryRuns
 
 
 SERVICES = web.AppKey("services", Services)
@@ -76,6 +78,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
     writer: AsyncMongoClient[Document] = connect_async(settings, Role.WRITER)
     data, system = async_data_database(reader, settings), async_system_database(writer, settings)
     passwords, encoder = Passwords(), ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
+    dry_runs = DryRuns(settings)
     accounts = Accounts(settings.server, system, passwords, Tokens(settings.server))
     app[SERVICES] = Services(
         settings,
@@ -87,6 +90,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         encoder,
         addresses.networks(settings.server.trusted_proxies),
         addresses.networks(settings.server.metrics_networks),
+        dry_runs,
     )
     try:
         await filters.ensure_indexes(system)
@@ -95,6 +99,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         await accounts.ensure_admin()
         yield
     finally:
+        dry_runs.close()
         passwords.close()
         encoder.shutdown(wait=False)
         await reader.close()

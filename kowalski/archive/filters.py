@@ -24,7 +24,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from kowalski.archive import names
+from kowalski.archive import filter_statistics, names
 from kowalski.archive.automation import AutoFollowup, Autosave, Block
 from kowalski.archive.client import Document
 
@@ -106,10 +106,11 @@ def decode_pipeline(text: str) -> list[Stage]:
 def load_active(system: Database[Document], catalog: str) -> list[ActiveFilter]:
     """Load the filters that run on ``catalog``, ordered by ``filter_id``.
 
-    Left out are filters that are switched off or suspended. One whose stored pipeline can't be read is suspended here,
-    so that it is reported once and stops nobody else.
+    Left out are filters that are switched off, suspended, or without an active version. One whose stored pipeline can't
+    be read is suspended here, so that it is reported once and stops nobody else.
     """
-    match = {"catalog": catalog, "active": True, "suspended": None, "filter_id": {"$type": "number"}}
+    match = {"catalog": catalog, "active": True, "suspended": None, "active_fid": {"$ne": None}}
+    match["filter_id"] = {"$type": "number"}
     found = system[names.FILTERS].find(match).sort("filter_id", 1)
     loaded = []
     for document in found:
@@ -139,6 +140,17 @@ def _activate(document: Document) -> ActiveFilter:
         followup=followup,
         troubles=troubles,
     )
+
+
+def version_of(document: Document, fid: str) -> ActiveFilter:
+    """Give a version of a stored filter as the broker would run it.
+
+    Raises
+    ------
+    PipelineTextError
+        If there is no such version, or its pipeline can't be read.
+    """
+    return _activate({**document, "active_fid": fid})
 
 
 def _blocks(
@@ -224,6 +236,7 @@ async def save_version(
     *,
     facts: Mapping[str, Any],
     flags: Mapping[str, Any],
+    activate: bool = True,
 ) -> Document:
     """Add a version and make it the active one; the filter is created if it does not exist.
 
@@ -240,13 +253,20 @@ async def save_version(
         an existing filter stay as they are.
     flags
         Those of `FLAGS` that the caller wants to set.
+    activate
+        If false, the version is only kept, and the one that was active stays so.
+
+    Returns
+    -------
+    dict
+        The filter as it is now.
 
     Raises
     ------
     FilterConflictError
         If the filter exists in another group or on another catalog.
     """
-    added = await _push_version(system, key, version, facts, flags)
+    added = await _push_version(system, key, version, facts, flags, activate=activate)
     if added is not None:
         return added
     group_id, filter_id = key
@@ -257,7 +277,7 @@ async def save_version(
         **facts,
         **defaults,
         **flags,
-        "active_fid": version["fid"],
+        "active_fid": version["fid"] if activate else None,
         "fv": [version],
         "created_at": version["created_at"],
         "last_modified": version["created_at"],
@@ -266,7 +286,7 @@ async def save_version(
         await system[names.FILTERS].insert_one(document)
     except DuplicateKeyError as error:
         # Either somebody was faster with the same filter, or it belongs elsewhere.
-        added = await _push_version(system, key, version, facts, flags)
+        added = await _push_version(system, key, version, facts, flags, activate=activate)
         if added is None:
             text = f"Filter id {filter_id} exists already, in another group or on another catalog"
             raise FilterConflictError(text) from error
@@ -280,13 +300,17 @@ async def _push_version(
     version: Document,
     facts: Mapping[str, Any],
     flags: Mapping[str, Any],
+    *,
+    activate: bool,
 ) -> Document | None:
     match = {"group_id": key[0], "filter_id": key[1], "catalog": facts["catalog"]}
-    change = {
+    change: dict[str, Any] = {
         "$push": {"fv": version},
-        "$set": {**flags, "active_fid": version["fid"], "last_modified": version["created_at"]},
-        "$unset": {"suspended": ""},
+        "$set": {**flags, "last_modified": version["created_at"]},
     }
+    if activate:
+        change["$set"]["active_fid"] = version["fid"]
+        change["$unset"] = {"suspended": ""}
     updated: Document | None = await system[names.FILTERS].find_one_and_update(
         match, change, return_document=ReturnDocument.AFTER
     )
@@ -321,7 +345,9 @@ def _merged(name: str, value: Any) -> Document:
 
 async def remove(system: AsyncDatabase[Document], filter_id: int) -> bool:
     """Delete a filter with all its versions; tells whether there was one."""
-    return (await system[names.FILTERS].delete_one({"filter_id": filter_id})).deleted_count == 1
+    removed = await system[names.FILTERS].delete_one({"filter_id": filter_id})
+    await filter_statistics.remove(system, filter_id)
+    return removed.deleted_count == 1
 
 
 async def priority_orders(

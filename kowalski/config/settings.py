@@ -343,6 +343,10 @@ class Filters(Section):
     max_failures: Positive = 5
     reload_seconds: Seconds = 3.0
     sample_every: Positive = 64
+    max_pass_rate: Annotated[float, Number, Field(gt=0, le=1)] | None = None
+    max_pass_rate_time_ms: Positive = 3_000
+    dry_run_max_alerts: Positive = 50_000
+    dry_runs: Annotated[int, Number, Field(ge=1, le=64)] = 2
 
 
 class SkyPortal(Section):

@@ -15,6 +15,11 @@ Record = dict[str, Any]
 Stage = dict[str, Any]
 
 
+FENCE: Stage = {"$limit": 2**62}
+"""Lets every document pass. Conditions behind it stay there, because what they leave depends on a limit before them;
+else MongoDB may try them first, on documents that must not be seen, and tell by an error what is in them."""
+
+
 class PacketError(Exception):
     """A packet can't be taken in; the text says why and goes into its dead letter."""
 
@@ -287,6 +292,7 @@ class Survey(ABC):
             shown[history.name] = self._visible_rows(history, permissions, past_only=past_only)
         return [
             {"$match": match},
+            FENCE,
             {"$project": dict.fromkeys(self.stamp_fields, 0)},
             {"$lookup": {"from": self.objects, "localField": self.object_id_field, "foreignField": "_id", "as": "aux"}},
             {"$project": shown},

@@ -67,7 +67,8 @@ async def test_the_active_version_is_loaded_with_its_pipeline_decoded(store: Sto
     (loaded,) = filters.load_active(system, CATALOG)
     assert (loaded.group_id, loaded.filter_id, loaded.fid, loaded.permissions) == (7, 1, first, (1, 2))
     assert loaded.pipeline == [{"$match": {"candidate.drb": {"$gt": 0.9}}}]
-    assert (loaded.autosave, loaded.update_annotations) == ({"active": True}, True)
+    assert loaded.saving is not None
+    assert (loaded.saving.block.active, loaded.update_annotations) == (True, True)
     assert filters.load_active(system, "PGIR_alerts") == []
 
 
