@@ -9,5 +9,6 @@ AUDIT = "audit"
 OUTBOX = "outbox"
 DEAD_LETTERS = "dead_letters"
 REPORTS = "reports"
+SCHEMAS = "schemas"
 
 SYSTEM = frozenset({USERS, FILTERS, FILTER_STATISTICS, LOGINS, COUNTS, AUDIT, OUTBOX, DEAD_LETTERS, REPORTS})

@@ -91,7 +91,7 @@ class Reader:
             self._fast = cavro.Schema(text, options=_OPTIONS) if fast else None
         except (cavro.CavroException, ValueError, TypeError, KeyError):
             self._fast = None
-        self._schema = fastavro.parse_schema(json.loads(text), _ignore_default_error=True)
+        self.schema = fastavro.parse_schema(json.loads(text), _ignore_default_error=True)
 
     def records(self, body: bytes, count: int) -> list[Record]:
         """Decode ``count`` records that are all of ``body``."""
@@ -104,7 +104,7 @@ class Reader:
             except DECODING_ERRORS:
                 pass  # the reference reader has the last word, and its error is the one reported
         stream = io.BytesIO(body)
-        records = [fastavro.schemaless_reader(stream, self._schema, None) for _ in range(count)]
+        records = [fastavro.schemaless_reader(stream, self.schema, None) for _ in range(count)]
         if stream.read(1):
             raise PacketError("bytes are left over after the last record")
         return [record for record in records if isinstance(record, dict)]
@@ -142,6 +142,8 @@ class Decoder:
         self._headers: list[_Header] = []
         self._schemas = schemas
         self._numbered: dict[int, Reader] = {}
+        self.unseen: list[Any] = []
+        """Schemas, as fastavro parses them, that nobody has looked at yet; whoever does takes them out."""
 
     def records(self, value: bytes) -> list[Record]:
         """Decode all records of one message.
@@ -169,6 +171,7 @@ class Decoder:
             if self._schemas is None:
                 raise PacketError(f"it needs schema {number}, and the survey has no schemas of its own")
             reader = self._numbered[number] = Reader(self._schemas.text(number), fast=self._fast)
+            self.unseen.append(reader.schema)
         return reader.records(value[WIRE_HEADER.size :], 1)
 
     def _header(self, value: bytes) -> _Header:
@@ -177,6 +180,8 @@ class Decoder:
                 return header
         header = _read_header(value, fast=self._fast)
         self._headers.insert(0, header)
+        self.unseen.append(header.reader.schema)
+        del self.unseen[:-64]
         del self._headers[64:]  # a night has a handful of headers; hostile ones must not pile up
         return header
 

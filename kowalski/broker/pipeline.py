@@ -16,6 +16,7 @@ from bson.errors import BSONError, InvalidDocument
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from kowalski.archive import dead_letters, names
+from kowalski.broker import evolution
 from kowalski.broker.batch import Batch, Packet, Rejected
 from kowalski.broker.context import WorkerContext
 from kowalski.broker.stages import crossmatch, decode, filter, handover, recall, score, store
@@ -84,6 +85,8 @@ def process(packets: Sequence[Packet], context: WorkerContext) -> BatchReport:
     report = BatchReport(packets=len(packets))
     with _timed(report, decode.NAME):
         batch = decode.decode(packets, context.survey, context.decoder)
+    if context.decoder.unseen:
+        evolution.watch(context.decoder, context.survey, context.system)
     rejected = batch.rejected
     try:
         finished = [_run(batch, context, report)]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from kowalski.runtime.status import Status
 
+LATEST = 3
+"""Changes of a schema that are told by name; `--json` tells all."""
 MARKS = {True: "[green]✓[/green]", False: "[red]✗[/red]"}
 
 
@@ -92,6 +94,9 @@ def _shortcomings(found: Status) -> list[str]:
         for reason in dict.fromkeys(catalogs.values()):
             told = ", ".join(name for name, why in catalogs.items() if why == reason)
             texts.append(f"{survey}: alerts are not matched with {told} ({reason})")
+    for survey, changes in found.schema_changes.items():
+        latest = ", ".join(f"{one['field']} ({one['type']})" for one in changes[-LATEST:])
+        texts.append(f"{survey}: {len(changes)} fields of its packets are new or of another type; the latest: {latest}")
     for document in found.suspended_filters:
         reason = document["suspended"].get("reason", "it kept failing")
         texts.append(f"filter {document['filter_id']} (group {document['group_id']}) is switched off: {reason}")

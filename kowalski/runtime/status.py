@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException
 from pymongo.errors import PyMongoError
 
 from kowalski import surveys
-from kowalski.archive import client, names, outbox, reports
+from kowalski.archive import client, names, outbox, reports, schema_changes
 from kowalski.archive.client import Document
 from kowalski.broker.lag import consumer_lag
 from kowalski.config import Settings
@@ -76,6 +76,8 @@ class Status:
         Catalogs that alerts can't be matched with, by survey: name and reason.
     suspended_filters
         Filters that were switched off because they kept failing.
+    schema_changes
+        Fields that are new in the packets of a survey, or of another type than before, by survey, oldest first.
     problems
         What is wrong, a sentence each.
     """
@@ -90,6 +92,7 @@ class Status:
     absent_scores: dict[str, dict[str, int]] = field(default_factory=dict)
     missing_catalogs: dict[str, dict[str, str]] = field(default_factory=dict)
     suspended_filters: list[dict[str, Any]] = field(default_factory=list)
+    schema_changes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -162,6 +165,7 @@ def _ask_database(settings: Settings, status: Status) -> None:
                     status.problems.append(f"{report['_id']} waits: {report['trouble']}")
             _add_workers(status, reports.read(system, "worker"))
             shown = {"_id": 0, "filter_id": 1, "group_id": 1, "catalog": 1, "suspended": 1}
+            status.schema_changes = dict(schema_changes.listing(system))
             status.suspended_filters = list(system[names.FILTERS].find({"suspended": {"$ne": None}}, shown))
     except PyMongoError as error:
         status.problems.append(f"MongoDB can't be asked: {' '.join(str(error).split())}")

@@ -156,8 +156,10 @@ def calibrated_photometry(rows: Sequence[Row], bands: Bands, significance: float
     return _sorted(curve.take(_first(usable, curve.mjd, band, flux)))
 
 
-def magnitudes(flux: float | None, error: float | None) -> dict[str, float]:
+def magnitudes(flux: Any, error: Any) -> dict[str, float]:
     """Derive AB magnitudes of a flux in nanojansky, under the names that alerts of other surveys have for them.
+
+    Flux and error are what a packet holds: numbers, or anything else if its schema has changed.
 
     Returns
     -------
@@ -166,12 +168,12 @@ def magnitudes(flux: float | None, error: float | None) -> dict[str, float]:
         of its absolute value, and ``isdiffpos``, whether it is positive. What can't be computed is left out.
     """
     derived: dict[str, float] = {}
-    if error is not None and 0.0 < error < math.inf:
+    if isinstance(error, float | int) and 0.0 < error < math.inf:
         derived["diffmaglim"] = NANOJANSKY - 2.5 * math.log10(LIMIT_SIGMA * error)
-    if flux is not None and 0.0 < abs(flux) < math.inf:
+    if isinstance(flux, float | int) and 0.0 < abs(flux) < math.inf:
         derived["magpsf"] = NANOJANSKY - 2.5 * math.log10(abs(flux))
         derived["isdiffpos"] = flux > 0.0
-        if "diffmaglim" in derived and error is not None:
+        if "diffmaglim" in derived:
             derived["sigmapsf"] = POGSON * error / abs(flux)
     return derived
 
