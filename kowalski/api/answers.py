@@ -31,9 +31,9 @@ def failure(
     return _json(status, {"status": "error", "message": text, **named}, headers)
 
 
-def plain(envelope: Mapping[str, Any]) -> web.Response:
+def plain(envelope: Mapping[str, Any], status: int = 200) -> web.Response:
     """Answer with an object that is no envelope."""
-    return _json(200, envelope)
+    return _json(status, envelope)
 
 
 def _json(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from kowalski import config
 from kowalski.api import middleware, openapi, services
-from kowalski.api.handlers import auth, docs, filters, ping, queries, users
+from kowalski.api.handlers import auth, docs, filters, ping, queries, skymaps, users
 from kowalski.api.routes import Route, guarded
 from kowalski.config import Settings
 from kowalski.runtime import logs
@@ -19,6 +19,7 @@ ROUTES: tuple[Route, ...] = (
     *users.ROUTES,
     *queries.ROUTES,
     *filters.ROUTES,
+    *skymaps.ROUTES,
     *docs.ROUTES,
 )
 """Everything the API serves. ``HEAD`` is not among it: clients have always got 405 for that."""

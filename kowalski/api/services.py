@@ -17,7 +17,7 @@ from kowalski.api.dry_runs import DryRuns
 from kowalski.api.passwords import Passwords
 from kowalski.api.tokens import Tokens
 from kowalski.api.views import Views
-from kowalski.archive import audit, counts, filters, logins
+from kowalski.archive import audit, counts, filters, logins, skymaps
 from kowalski.archive.client import (
     Document,
     Role,
@@ -46,6 +46,8 @@ class Services:
         Those of the data database.
     encoder
         Threads in which answers are encoded.
+    heavy
+        A thread for work of seconds and much memory, which is done one at a time.
     proxies
         Networks whose word about where a request comes from is believed.
     observers
@@ -59,6 +61,7 @@ class Services:
     accounts: Accounts
     views: Views
     encoder: ThreadPoolExecutor
+    heavy: ThreadPoolExecutor
     proxies: tuple[Network, ...]
     observers: tuple[Network, ...]
     dry_runs: DryRuns
@@ -79,6 +82,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
     data, system = async_data_database(reader, settings), async_system_database(writer, settings)
     passwords, encoder = Passwords(), ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
     dry_runs = DryRuns(settings)
+    heavy = ThreadPoolExecutor(1, thread_name_prefix="heavy")
     accounts = Accounts(settings.server, system, passwords, Tokens(settings.server))
     app[SERVICES] = Services(
         settings,
@@ -88,6 +92,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         accounts,
         Views(data),
         encoder,
+        heavy,
         addresses.networks(settings.server.trusted_proxies),
         addresses.networks(settings.server.metrics_networks),
         dry_runs,
@@ -96,11 +101,13 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         await filters.ensure_indexes(system)
         for collection in (audit, counts, logins):
             await collection.ensure_indexes(system)
+        await skymaps.ensure_indexes(app[SERVICES].writable)
         await accounts.ensure_admin()
         yield
     finally:
         dry_runs.close()
         passwords.close()
         encoder.shutdown(wait=False)
+        heavy.shutdown(wait=False, cancel_futures=True)
         await reader.close()
         await writer.close()

@@ -53,7 +53,7 @@ MEANINGLESS = {
     "path.ml_models_ztf": "set path.models",
     "path.ml_models_pgir": "set path.models",
     "supervisord": "`up` writes the supervisor's programs itself",
-    "ztf": "the trigger proxy is not part of this version",
+    "ztf": "triggers.telescopes name the servers that requests for observations go to; nothing opens a tunnel",
     "ztf_depot": "the matchfile fetcher is not part of this version",
     "ztf_ops": "the operations watcher is not part of this version",
     "tns": "the TNS watcher is not part of this version",

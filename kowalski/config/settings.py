@@ -279,6 +279,7 @@ class SurveySwitch(Section):
     enabled: bool = True
     topics: str | None = None
     scheduler_address: Text | None = None
+    classifications: bool = True
     schemas: SchemaSource = SchemaSource()
 
     @field_validator("topics")
@@ -393,6 +394,29 @@ class Queries(Section):
         return self.model_copy(update=own.model_dump(exclude_none=True))
 
 
+class Skymaps(Section):
+    """Localizations that users hand in."""
+
+    allowed_urls: list[Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+/[^\s?#]*$")]] = []
+    timeout_seconds: Seconds = 30.0
+    max_bytes: Positive = 448 * 1024 * 1024
+    max_cells: Positive = 12 * 1024**2
+
+
+class Telescope(Section):
+    """Where requests for targets of opportunity go that are made under one name."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s?#]+(/[^\s?#]*)?$")] | None = None
+    kind: Literal["queue", "skymap"] = "queue"
+
+
+class Triggers(Section):
+    """Requests for targets of opportunity, which are handed on to observatories."""
+
+    timeout_seconds: Seconds = 10.0
+    telescopes: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,50}$")], Telescope] = {}
+
+
 class Logging(Section):
     """What the services write."""
 
@@ -416,6 +440,8 @@ class Settings(Section):
     filters: Filters = Filters()
     skyportal: SkyPortal = SkyPortal()
     queries: Queries = Queries()
+    skymaps: Skymaps = Skymaps()
+    triggers: Triggers = Triggers()
     logging: Logging = Logging()
 
     @property

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cdshealpix import nested
 from numpy.typing import ArrayLike, NDArray
 
-from kowalski.science.coordinates import healpix_cells
+from kowalski.science.coordinates import healpix_cells, separation
 
 Integers = NDArray[np.int64]
 
 MAX_ORDER = 29
+BULGE = 1.1
+"""Sides of cells are no great circles: how much further than the corners a cell may reach."""
 SKY_DEG2 = 4.0 * 180.0**2 / np.pi
 """Area of the whole sky."""
 
@@ -118,6 +121,26 @@ class Moc:
         while len(found.ranges) > ranges:
             found = self.at_order(found.order - 1, covered)
         return found
+
+    def caps(self, count: int) -> list[tuple[float, float, float]] | None:
+        """Cover the region with circles.
+
+        Returns
+        -------
+        list of tuple, or None
+            Right ascension, declination and radius in degrees of up to ``count`` circles, which overlap and reach
+            beyond the region; None if they would cover about the whole sky.
+        """
+        cover = self
+        while cover.order and cover.size > count:
+            cover = cover.at_order(cover.order - 1, covered=0.0)
+        cells = cover.cells
+        if cover.area > SKY_DEG2 / 2.0 or cells.size > count:
+            return None
+        lon, lat = nested.healpix_to_lonlat(cells, cover.order)
+        corners_lon, corners_lat = nested.vertices(cells, cover.order)
+        reach = separation(lon.deg[:, None], lat.deg[:, None], corners_lon.deg, corners_lat.deg).max(axis=1) / 3600.0
+        return list(zip(lon.deg.tolist(), lat.deg.tolist(), (BULGE * reach).tolist(), strict=True))
 
     def document(self) -> dict[str, Any]:
         """Write it for the archive: ``order``, and ``ranges`` as one list (start, end, start, …)."""

@@ -7,7 +7,7 @@ several orders as gravitational-wave maps have them (Singer & Price 2016, PRD 93
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -272,11 +272,6 @@ def without_cap(skymap: Skymap, ra: float, dec: float, radius: float) -> Skymap:
         chosen = orders == order
         kept[chosen] = _distance(skymap.cells[chosen], int(order), ra, dec) > radius
     return _positive(orders[kept], skymap.cells[kept], skymap.density[kept])
-
-
-def levels_text(levels: Iterable[float]) -> Mapping[float, str]:
-    """Write credible levels as the names of contours have them: 90, 99_5."""
-    return {level: f"{level:g}".replace(".", "_") for level in levels}
 
 
 def _positive(orders: Integers, cells: Integers, density: Floats) -> Skymap:

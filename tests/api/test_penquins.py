@@ -121,3 +121,21 @@ def test_filters_through_api(kowalski: Any) -> None:
     assert "filter version fid not in filter" in wrong["message"]
     assert kowalski.api("delete", "/api/filters/1")["message"] == "Removed filter id 1"
     assert kowalski.api("delete", "/api/filters/1")["message"] == "Filter id 1 not found"
+
+
+def test_skymaps(kowalski: Any) -> None:
+    event = {"dateobs": "2018-01-16T00:36:52", "localization_name": "90.00000_30.00000_10.00000"}
+    cone = {"dateobs": event["dateobs"], "skymap": {"ra": 90, "dec": 30, "error": 10}, "contours": [90, 95]}
+    kowalski.api("delete", "api/skymap", data=event)
+    assert kowalski.api("get", "api/skymap", data={**event, "contour": 90})["message"] == "no skymap found"
+    added = kowalski.api("put", "api/skymap", data=cone)
+    assert (added["status"], added["data"]["contours"]) == ("success", [90, 95])
+    assert kowalski.api("put", "api/skymap", data=cone)["status"] == "already_exists"
+    found = kowalski.api("get", "api/skymap", data={**event, "contours": [90]})
+    assert found["data"]["localization_name"] == event["localization_name"]
+    query = {"skymap": {**event, "contour": 90}, "catalog": "ZTF_alerts", "filter": {}, "projection": {"_id": 1}}
+    assert ask(kowalski, "skymap", query) == []
+    query["skymap"]["contour"] = 20
+    refused = kowalski.query({"query_type": "skymap", "query": query})["default"]
+    assert refused["message"] == "ValueError: Contour level 20 not found in skymap"
+    assert kowalski.api("delete", "api/skymap", data=event)["message"] == "deleted 1 skymap"

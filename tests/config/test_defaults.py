@@ -16,7 +16,14 @@ from kowalski.config.settings import Settings
 
 TEXT = (PROJECT / "config.defaults.yaml").read_text()
 WRITTEN = yaml.safe_load(TEXT)
-FILLED = {"database.indexes", "database.xmatch", "queries.roles", "server.default_permissions", "surveys"}
+FILLED = {
+    "database.indexes",
+    "database.xmatch",
+    "queries.roles",
+    "server.default_permissions",
+    "surveys",
+    "triggers.telescopes",
+}
 """What the code leaves empty: it names no survey, and no role."""
 
 

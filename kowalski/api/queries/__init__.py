@@ -18,6 +18,7 @@ from kowalski.api.queries.find import FindQuery
 from kowalski.api.queries.find_one import FindOneQuery
 from kowalski.api.queries.info import InfoQuery
 from kowalski.api.queries.near import NearQuery
+from kowalski.api.queries.skymap import SkymapQuery
 
 __all__ = ["QUERY_TYPES", "Archive", "ArchiveQuery", "DropQuery", "Query", "QueryAnswer"]
 
@@ -29,6 +30,7 @@ AnyQuery = (
     | AggregateQuery
     | ConeSearchQuery
     | NearQuery
+    | SkymapQuery
     | InfoQuery
     | DropQuery
 )
@@ -56,8 +58,9 @@ class QueryAnswer(Success):
         list[dict[str, Any]] | dict[str, Any] | list[str] | int | None,
         Field(
             description=(
-                "find, aggregate: list of documents; find_one: a document; counts: a number; cone_search, near: "
-                "`{catalog: {object: [documents]}}`, dots in names of objects become `_`; info: names or statistics."
+                "find, skymap, aggregate: list of documents; find_one: a document; counts: a number; "
+                "cone_search, near: `{catalog: {object: [documents]}}`, dots in names of objects become `_`; "
+                "info: names or statistics."
             )
         ),
     ] = None
