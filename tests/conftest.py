@@ -3,6 +3,7 @@
 - ``settings``: an instance with databases, accounts, consumer group, run folder and ports that no other test has.
 - ``mongo``: a MongoClient that may write (role WRITER) for ``settings``; starts MongoDB, makes the accounts, and drops
   databases and accounts afterwards.
+- ``new_archive``: both of these for all tests of a module, which then must leave them as they were.
 - ``kafka``: the bootstrap servers for ``settings``; starts Kafka. Topics are shared by all tests: name yours uniquely.
 - ``dask_cluster``: a Dask scheduler and a worker with `kowalski.broker.worker`, for ``settings``. Whatever a test wants
   to differ it sets on ``settings`` in a fixture of its own before, or it uses `kowalski.testing.services.dask_cluster`.
@@ -18,7 +19,9 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +72,11 @@ def kafka_process(instance: Settings, servers: services.Servers) -> Iterator[ser
     servers.kafka.stop()
 
 
-@pytest.fixture
-def settings(instance: Settings, tmp_path: Path) -> Settings:
+def settings_of_its_own(instance: Settings, run: Path) -> Settings:
     """A copy of the instance's settings in which everything that tests could share has a name of its own."""
     own = instance.model_copy(deep=True)
     name = f"test_{uuid.uuid4().hex[:12]}"
-    own.path.run = tmp_path / "run"
+    own.path.run = run
     own.path.run.mkdir()
     own.database.db = name
     own.database.username = f"{name}_writer"
@@ -84,8 +86,9 @@ def settings(instance: Settings, tmp_path: Path) -> Settings:
     return own
 
 
-@pytest.fixture
-def mongo(settings: Settings, mongod_process: services.Process) -> Iterator[MongoClient[dict[str, Any]]]:
+@contextmanager
+def databases(settings: Settings) -> Iterator[MongoClient[dict[str, Any]]]:
+    """Databases and accounts for ``settings``, dropped afterwards, and a client that may write."""
     accounts.prepare(settings)
     with connect(settings, Role.WRITER) as client:
         yield client
@@ -93,6 +96,39 @@ def mongo(settings: Settings, mongod_process: services.Process) -> Iterator[Mong
         for name in (settings.database.db, settings.database.system_db):
             admin.drop_database(name)
     accounts.drop_accounts(settings)
+
+
+@pytest.fixture
+def settings(instance: Settings, tmp_path: Path) -> Settings:
+    return settings_of_its_own(instance, tmp_path / "run")
+
+
+@pytest.fixture
+def mongo(settings: Settings, mongod_process: services.Process) -> Iterator[MongoClient[dict[str, Any]]]:
+    with databases(settings) as client:
+        yield client
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Settings and databases that all tests of a module share."""
+
+    settings: Settings
+    mongo: MongoClient[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def new_archive(
+    instance: Settings, mongod_process: services.Process, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Archive]]:
+    """Makes an archive that a module's tests share, as often as they need one."""
+    with ExitStack() as opened:
+
+        def make() -> Archive:
+            own = settings_of_its_own(instance, tmp_path_factory.mktemp("archive") / "run")
+            return Archive(own, opened.enter_context(databases(own)))
+
+        yield make
 
 
 @pytest.fixture

@@ -83,12 +83,26 @@ def run(settings: Settings) -> Iterator[Api]:
 @pytest.fixture
 def archive(settings: Settings, mongo: MongoClient[dict[str, Any]]) -> Settings:
     """An archive with ten alerts and ten stars."""
+    fill(mongo, settings)
+    return settings
+
+
+def fill(mongo: MongoClient[dict[str, Any]], settings: Settings) -> None:
+    """Store ten alerts and ten stars."""
     data = data_database(mongo, settings)
     indexes.ensure(data, settings, get("ZTF"))
     data["ZTF_alerts"].insert_many([alert(number) for number in range(10)])
     data["Gaia_EDR3"].insert_many([{"_id": i, "mag": i, "coordinates": alert(i)["coordinates"]} for i in range(10)])
     data["Gaia_EDR3"].create_index([("coordinates.radec_geojson", "2dsphere")])
-    return settings
+
+
+@pytest.fixture(scope="module")
+def served(new_archive: Any) -> Iterator[Api]:
+    """Like `api`, for all tests of a module; they must leave it as it was."""
+    archive = new_archive()
+    fill(archive.mongo, archive.settings)
+    archive.settings.server.processes = 1
+    yield from run(archive.settings)
 
 
 @pytest.fixture
@@ -98,7 +112,7 @@ def api(archive: Settings) -> Iterator[Api]:
     yield from run(archive)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_api() -> Any:
     """How to run the API of settings that a test has changed: ``for api in run_api(settings): ...``."""
     return run

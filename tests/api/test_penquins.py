@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from penquins import Kowalski
 
+from kowalski.archive.client import data_database
+
 CANDID = 1105522281015015000
 
 
+@pytest.fixture(scope="module")
+def other(new_archive: Any, run_api: Any) -> Iterator[Any]:
+    """A second instance, with other catalogs and one that the first has, too."""
+    archive = new_archive()
+    data = data_database(archive.mongo, archive.settings)
+    data.create_collection("PTF_sources")
+    place = {"radec_geojson": {"type": "Point", "coordinates": [-30.0, 20.0]}}
+    data["Gaia_EDR3"].insert_one({"_id": 100, "mag": 1, "coordinates": place})
+    archive.settings.server.processes = 1
+    yield from run_api(archive.settings)
+
+
+def address(api: Any, host: str = "127.0.0.1") -> dict[str, Any]:
+    return {"protocol": "http", "host": host, "port": api.settings.server.port}
+
+
+@pytest.fixture(scope="module")
+def kowalski(served: Any) -> Iterator[Any]:
+    with Kowalski(username="admin", password="admin", **address(served), timeout=20) as client:
+        yield client
+
+
 @pytest.fixture
-def kowalski(api: Any) -> Any:
-    port = api.settings.server.port
-    with Kowalski(
-        username="admin", password="admin", protocol="http", host="127.0.0.1", port=port, timeout=20
-    ) as client:
+def both(served: Any, other: Any) -> Iterator[Any]:
+    """A client of two instances."""
+    instances = {
+        "default": {"username": "admin", "password": "admin", **address(served, "localhost"), "timeout": 20},
+        "test": {"token": other.token(), **address(other)},
+    }
+    with Kowalski(instances=instances, timeout=20) as client:
         yield client
 
 
@@ -25,14 +52,73 @@ def ask(kowalski: Any, kind: str, query: dict[str, Any], **kwargs: Any) -> Any:
     return answer.get("data")
 
 
-def test_log_in_ping_and_catalogs(kowalski: Any, api: Any) -> None:
+def find(catalog: str, candid: int | None = None) -> dict[str, Any]:
+    chosen = {} if candid is None else {"candid": candid}
+    return {"query_type": "find", "query": {"catalog": catalog, "filter": chosen, "projection": {"_id": 1}}}
+
+
+def around(*catalogs: str) -> dict[str, Any]:
+    place = {"radec": {"one": [150.0, 20.0]}, "cone_search_radius": 2, "cone_search_unit": "arcsec"}
+    chosen = {catalog: {"projection": {"_id": 1}} for catalog in catalogs}
+    return {"query_type": "cone_search", "query": {"object_coordinates": place, "catalogs": chosen}}
+
+
+# One instance
+
+
+def test_log_in_ping_and_catalogs(kowalski: Any, served: Any) -> None:
+    assert kowalski.ping()
     assert kowalski.ping("default")
-    assert set(kowalski.get_catalogs("default")) >= {"ZTF_alerts", "ZTF_alerts_aux", "Gaia_EDR3"}
-    token = kowalski.instances["default"]["token"]
-    again = Kowalski(token=token, protocol="http", host="localhost", port=api.settings.server.port)
+    assert set(kowalski.get_catalogs()) >= {"ZTF_alerts", "ZTF_alerts_aux", "Gaia_EDR3"}
+    assert kowalski.instance_has_catalog("ZTF_alerts")
+    assert not kowalski.instance_has_catalog("users")
+    again = Kowalski(token=kowalski.authenticate(), **address(served, "localhost"))
     assert again.ping("default")
     with pytest.raises(ValueError, match="Failed to add instance"):
-        Kowalski(username="admin", password="no", protocol="http", host="localhost", port=api.settings.server.port)
+        Kowalski(username="admin", password="no", **address(served))
+    with pytest.raises(ValueError, match="Missing credentials"):
+        Kowalski(**address(served))
+    nobody = Kowalski(token="nonsense", **address(served))
+    assert not nobody.ping()
+    assert nobody.get_catalogs() == []
+
+
+def test_sessions_are_renamed_and_closed(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with Kowalski(username="admin", password="admin", **address(served), verbose=True) as client:
+        client.rename("mine")
+        assert client.ping("mine")
+        assert client.query(find("ZTF_alerts", CANDID), name="mine")["mine"]["data"] == [{"_id": CANDID}]
+        assert client.close() is True
+        assert client.close_all() == {"mine": True}
+        client.remove("mine")
+        with pytest.raises(ValueError, match="does not exist"):
+            client.remove("mine")
+    assert "Successfully authenticated to default" in capsys.readouterr().out
+
+
+def test_an_error_comes_at_once_and_with_its_text(kowalski: Any) -> None:
+    """Statuses that penquins takes for a passing trouble would be asked for four times, and their text lost."""
+    wrong = (
+        {"query_type": "find", "query": {"catalog": "ZTF_alerts", "filter": {"$nonsense": 1}}},
+        {"query_type": "schemas", "query": {"command": "x"}},
+        {"query_type": "info", "query": {"command": "x"}},
+        {"query_type": "aggregate", "query": {"catalog": "ZTF_alerts", "pipeline": [{"$out": "x"}]}},
+        find("ZTF_alerts") | {"kwargs": {"max_time_ms": "soon"}},
+    )
+    for query in wrong:
+        answer = kowalski.query(query, name=None if "catalog" in query["query"] else "default")["default"]
+        assert answer["status"] == "error", query
+        assert answer["message"]
+    with pytest.raises(ValueError, match="not available"):
+        kowalski.query(find("users"))
+    assert kowalski.api("get", "/api/nothing")["message"] == "Not Found"
+    assert kowalski.api("delete", "/api/nothing")["status"] == "error"
+
+
+def test_what_clients_send_without_need_is_ignored(kowalski: Any) -> None:
+    query = find("ZTF_alerts", CANDID) | {"kwargs": {"save": True, "filter_first": False}}
+    query["query"]["kwargs"] = {"limit": 1}
+    assert kowalski.query(query)["default"]["data"] == [{"_id": CANDID}]
 
 
 def test_find_keeps_candids_exact(kowalski: Any) -> None:
@@ -86,16 +172,90 @@ def test_every_other_type(kowalski: Any) -> None:
     assert ask(kowalski, "info", {"command": "db_info"})["ok"] == 1
 
 
-def test_batches_and_several_queries(kowalski: Any) -> None:
-    queries = [
-        {
-            "query_type": "find",
-            "query": {"catalog": "ZTF_alerts", "filter": {"candid": CANDID + i}, "projection": {"_id": 1}},
-        }
-        for i in range(6)
-    ]
+def test_several_queries(kowalski: Any) -> None:
+    queries = [find("ZTF_alerts", CANDID + i) for i in range(6)]
+    assert kowalski.prepare_queries(queries) == {"default": queries}
     answers = kowalski.query(queries=queries, use_batch_query=True, max_n_threads=4)["default"]
     assert sorted(answer["data"][0]["_id"] for answer in answers) == [CANDID + i for i in range(6)]
+    # one after the other, the client keeps the last answer
+    assert kowalski.query(queries=queries)["default"]["data"] == [{"_id": CANDID + 5}]
+    one = kowalski.query(find("ZTF_alerts", CANDID), use_batch_query=True)
+    assert one["default"]["data"] == [{"_id": CANDID}]
+    answers = kowalski.batch_query({"default": queries[:3]}, n_threads=2)
+    assert sorted(answer["default"]["data"][0]["_id"] for answer in answers) == [CANDID, CANDID + 1, CANDID + 2]
+
+
+# Two instances
+
+
+def test_two_instances_are_kept_apart(both: Any, served: Any, other: Any) -> None:
+    assert both.ping("default")
+    assert both.ping("test")
+    with pytest.raises(ValueError, match="specify instance name"):
+        both.ping()
+    catalogs = both.get_catalogs_all()
+    assert "ZTF_alerts" in catalogs["default"]
+    assert {"PTF_sources", "Gaia_EDR3"} <= set(catalogs["test"])
+    assert not both.instance_has_catalog("PTF_sources", name="default")
+    for name, config in (
+        ("test", {"token": "x", **address(other)}),
+        ("third", {"token": other.token(), **address(served, "localhost"), "username": "admin", "password": "admin"}),
+    ):
+        with pytest.raises(ValueError, match=r"already exists|duplicate"):
+            both.add(name, config)
+    both.add("third", {"token": served.token(), **address(served)})
+    assert both.ping("third")
+    both.rename("fourth", "third")
+    both.remove("fourth")
+    assert list(both.instances) == ["default", "test"]
+    assert both.close("test")
+
+
+def test_a_query_goes_where_its_catalog_is(both: Any) -> None:
+    assert both.query(find("ZTF_alerts", CANDID))["default"]["data"] == [{"_id": CANDID}]
+    assert both.query(find("PTF_sources"))["test"]["data"] == []
+    assert both.query(find("Gaia_EDR3"), name="test")["test"]["data"] == [{"_id": 100}]
+    with pytest.raises(ValueError, match="not available in any instance"):
+        both.query(find("nothing"))
+    with pytest.raises(ValueError, match="not available in the specified instance"):
+        both.query(find("PTF_sources"), name="default")
+    names = {"query_type": "info", "query": {"command": "catalog_names"}}
+    with pytest.raises(ValueError, match="specify instance name"):
+        both.query(names)
+    assert "PTF_sources" in both.query(names, name="test")["test"]["data"]
+
+
+def test_queries_over_two_instances(both: Any) -> None:
+    queries = [find("ZTF_alerts", CANDID + 1), find("PTF_sources")]
+    expected = {"default": [{"_id": CANDID + 1}], "test": []}
+    answers = both.query(queries=queries)
+    assert {name: answer["data"] for name, answer in answers.items()} == expected
+    answers = both.query(queries=queries, use_batch_query=True)
+    assert {name: [each["data"] for each in given] for name, given in answers.items()} == {
+        "default": [expected["default"]], "test": [[]],
+    }  # fmt: skip
+    batch = both.query(queries=[find("ZTF_alerts", CANDID + i) for i in range(3)], name="default", use_batch_query=True)
+    assert len(batch["default"]) == 3
+    with pytest.raises(ValueError, match="not found"):
+        both.query(queries=queries, name="nowhere")
+
+
+def test_catalogs_of_a_cone_search_are_shared_out(both: Any) -> None:
+    found = both.query(around("ZTF_alerts", "Gaia_EDR3"))
+    assert found["default"]["data"] == {"ZTF_alerts": {"one": [{"_id": CANDID}]}}
+    assert found["test"]["data"] == {"Gaia_EDR3": {"one": [{"_id": 100}]}}
+    batch = both.query(around("ZTF_alerts", "Gaia_EDR3"), use_batch_query=True)
+    assert [answer["data"] for answer in batch["test"]] == [{"Gaia_EDR3": {"one": [{"_id": 100}]}}]
+    many = both.query(queries=[around("ZTF_alerts"), around("Gaia_EDR3")], use_batch_query=True)
+    assert {name: len(answers) for name, answers in many.items()} == {"default": 1, "test": 1}
+
+
+def test_the_api_of_a_named_instance(both: Any) -> None:
+    assert both.api("get", "/", name="default")["message"] == "greetings from Kowalski!"
+    body = {"filter_id": 5, "group_id": 2, "catalog": "PGIR_alerts", "permissions": [], "pipeline": [{"$match": {}}]}
+    assert both.api("post", "api/filters", data=body, name="test")["status"] == "success"
+    assert both.api("get", "api/filters/5", name="default")["message"] == "Filter id 5 not found"
+    assert both.api("delete", "api/filters/5", name="test")["message"] == "Removed filter id 5"
 
 
 def test_filters_through_api(kowalski: Any) -> None:
