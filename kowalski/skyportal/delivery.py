@@ -211,7 +211,8 @@ class Delivery:
         except stamps.StampError as error:
             log.warning("alert %d has no %s thumbnail: %s", self._candid, ttype, error)
             return
-        png = thumbnails.render(image, orientation=self._survey.stamp_orientation, log=ttype != "sub")
+        orientation, stretch = self._survey.stamp_orientation, self._survey.stamp_stretch
+        png = thumbnails.render(image, orientation=orientation, log=ttype != "sub", stretch=stretch)
         await self._tools.skyportal.post_thumbnail(ThumbnailPost.of(png, obj_id=self._object_id, ttype=ttype))
 
 

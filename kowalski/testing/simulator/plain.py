@@ -57,7 +57,8 @@ class PlainObject:
         self._first = float(measured.visits.jd[np.flatnonzero(measured.detected)[0]])
         self.name = self.named(index, seed, date.fromordinal(int(self._first - ORDINAL_ZERO)).year)
         self._fields = _fields(self.schema)
-        self._rows = [self._row(number, taken) for number in range(len(measured.visits.jd))]
+        self._taken = taken
+        self._rows = [self._row(number) for number in range(len(measured.visits.jd))]
 
     def named(self, index: int, seed: int, year: int) -> str:
         """Name the object in the manner of the survey; all names of a run differ."""
@@ -67,11 +68,14 @@ class PlainObject:
         """Make a packet of each detection since ``night``, in order of time."""
         for number, row in enumerate(self._rows):
             if row["jd"] > night and row["candid"] is not None:
-                yield self._packet(number, row)
+                yield self._packet(number, row if self.history != "none" else row | {"candid": self._candid(row["jd"])})
 
     def first_candid(self, jd: float) -> int:
         """From which number on a detection at ``jd`` gets its identifier."""
         return max(1, int((jd - FIRST_DAY) * CANDIDS_PER_DAY))
+
+    def _candid(self, jd: float) -> int:
+        return unused(self.first_candid(jd), self._taken)
 
     def _packet(self, number: int, row: Record) -> Record:
         past = [each for each in self._rows[:number] if self.history == "all" or each["candid"] is not None]
@@ -87,7 +91,7 @@ class PlainObject:
         }
         return {name: _written(kind, facts.get(name), self.known) for name, kind in self._fields.items()}
 
-    def _row(self, number: int, taken: set[int]) -> Record:
+    def _row(self, number: int) -> Record:
         """Describe an exposure and, if there is one, the detection in it."""
         visits, place, measured = self._measured.visits, self._place, self._measured
         jd = float(visits.jd[number])
@@ -109,7 +113,8 @@ class PlainObject:
             return exposure
         magnitude, error = measured.magnitude(number) - self.brighter, measured.magnitude_error(number)
         return exposure | {
-            "candid": unused(self.first_candid(jd), taken),
+            # where nobody hears of earlier detections, only those of the night have an identifier
+            "candid": self._candid(jd) if self.history != "none" else 0,
             "isdiffpos": bool(measured.flux[number] > 0.0),
             "ra": place.ra,
             "dec": place.dec,
