@@ -96,11 +96,11 @@ class Catalog:
         # By $and: an operator's filter may use the same operators.
         stages: list[Document] = [{"$match": {"$and": [where, self.declared.filter]}}, {"$set": extra}]
         shown = self.declared.projection
-        excludes = not shown or _excludes(shown)
+        inverse = not shown or excludes(shown)
         if shown:
-            stages.append({"$project": shown if excludes else {**shown, **dict.fromkeys(extra, 1)}})
+            stages.append({"$project": shown if inverse else {**shown, **dict.fromkeys(extra, 1)}})
         unnamed = [name for order in self.carried if (name := healpix_field(order)) not in shown]
-        if unnamed and (excludes or "coordinates" in shown):
+        if unnamed and (inverse or "coordinates" in shown):
             stages.append({"$unset": unnamed})
         if self.declared.latest is not None:
             stages += _newest_only(self.declared.latest)
@@ -132,12 +132,12 @@ def _time(document: Document, name: str) -> float:
     return value if isinstance(value, float | int) else -math.inf
 
 
-def _excludes(projection: Document) -> bool:
+def excludes(projection: Document) -> bool:
     """Whether a projection names what is left out; all that it names counts, ``_id`` only if it is alone."""
     named = [value for name, value in projection.items() if name != "_id"] or list(projection.values())
     if any(name.startswith("$") for name in projection):  # an expression, the value of a field that is shown
         return False
-    return all(_excludes(value) if isinstance(value, dict) else value in (0, False) for value in named)
+    return all(excludes(value) if isinstance(value, dict) else value in (0, False) for value in named)
 
 
 def _cone(ra: float, dec: float, radius: float) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
@@ -37,8 +38,13 @@ def ensure_system(system: Database[Document]) -> None:
 
 def healpix_orders(data: Database[Document], catalog: str) -> list[int]:
     """Find the HEALPix orders by which a catalog is indexed; this is how a catalog declares them."""
+    return cell_orders(_information(data, catalog))
+
+
+def cell_orders(information: Mapping[str, Any]) -> list[int]:
+    """Find the HEALPix orders among what MongoDB tells of a collection's indexes."""
     prefix = "coordinates.hpx_"
-    first_fields = [index["key"][0][0] for index in _information(data, catalog).values()]
+    first_fields = [index["key"][0][0] for index in information.values()]
     return sorted(int(field.removeprefix(prefix)) for field in first_fields if field.startswith(prefix))
 
 

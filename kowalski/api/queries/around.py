@@ -1,70 +1,108 @@
-"""Searches around positions, catalog by catalog: what ``cone_search`` and ``near`` share."""
+"""Searches around positions, catalog by catalog: what ``cone_search`` and ``near`` share.
+
+Many positions are searched in one command (`kowalski.api.queries.together`). What that can't do, and a part of the
+positions around which there is too much to hold at once, is searched one by one and sent as it comes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
+from dataclasses import dataclass
 
-from kowalski.api import sandbox
+from kowalski.api import extjson, sandbox
 from kowalski.api.models.queries import CatalogPart, PositionOptions
-from kowalski.api.queries.archive import Archive
-from kowalski.api.queries.positions import Position
+from kowalski.api.queries import together
+from kowalski.api.queries.archive import Archive, RawCursor
+from kowalski.api.queries.positions import Cone, Position
+from kowalski.api.queries.together import Together
 from kowalski.api.results import Match, Matches
 
-TOGETHER = 16
-"""Searches that run at the same time for one request."""
-
-Condition = Callable[[Position], dict[str, Any]]
+Found = tuple[Position, bytes]
 
 
 async def search(
     archive: Archive,
     catalogs: Mapping[str, CatalogPart],
     positions: Sequence[Position],
-    condition: Condition,
+    cone: Cone,
     options: PositionOptions,
 ) -> Matches:
-    """Search each catalog around each position.
-
-    Parameters
-    ----------
-    condition
-        Makes MongoDB's condition for a position.
-    """
+    """Search each catalog around each position."""
     for name, part in catalogs.items():
         await archive.collection(name)  # so that a request is refused as a whole, before it is answered
         sandbox.check_expression([part.filter, part.projection])
 
     async def matches() -> AsyncGenerator[Match]:
         for name, part in catalogs.items():
-            async with aclosing(_search_one(archive, name, part, positions, condition, options)) as matches:
-                async for position, documents in matches:
+            async with aclosing(_Search(archive, name, part, cone, options).around(positions)) as found:
+                async for position, documents in found:
                     yield Match(name, position.name, documents)
 
     return Matches(list(catalogs), matches())
 
 
-async def _search_one(
-    archive: Archive,
-    catalog: str,
-    part: CatalogPart,
-    positions: Sequence[Position],
-    condition: Condition,
-    options: PositionOptions,
-) -> AsyncGenerator[tuple[Position, bytes]]:
-    async def around(position: Position) -> bytes:
-        both = [condition(position), part.filter]
-        # Joined by $and, so that a filter which names the position itself can't replace the cone.
-        match = {"$and": both[::-1] if options.filter_first else both} if part.filter else both[0]
-        cursor = await archive.find(catalog, match, part.projection, options)
-        return b"".join([batch async for batch in archive.batches(cursor)])
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The search of one catalog."""
 
-    for start in range(0, len(positions), TOGETHER):
-        some = positions[start : start + TOGETHER]
-        found = await asyncio.gather(*(around(position) for position in some), return_exceptions=True)
-        for position, documents in zip(some, found, strict=True):
-            if isinstance(documents, BaseException):
-                raise documents
-            yield position, documents
+    archive: Archive
+    catalog: str
+    part: CatalogPart
+    cone: Cone
+    options: PositionOptions
+
+    async def around(self, positions: Sequence[Position]) -> AsyncGenerator[Found]:
+        """Give the documents around each position, in order; several parts of one follow one another."""
+        if len(positions) == 1 or not together.is_able(self.part, self.cone, self.options):
+            for position in positions:
+                async for documents in self._one(position):
+                    yield position, documents
+            return
+        order = await together.cell_order(self.archive, self.catalog, self.cone, self.options)
+        search = Together(self.catalog, self.part, self.cone, self.options, order)
+        for start in range(0, len(positions), together.POSITIONS):
+            async for found in self._many(positions[start : start + together.POSITIONS], search):
+                yield found
+
+    async def _many(self, positions: Sequence[Position], search: Together) -> AsyncGenerator[Found]:
+        """Search around all positions by one command; if that is too much, around each half of them."""
+        if len(positions) == 1:
+            async for batch in self._one(positions[0]):
+                yield positions[0], batch
+            return
+        stages = await asyncio.to_thread(search.pipeline, positions)
+        cursor = await self.archive.aggregate(self.catalog, stages, self.options, batchSize=together.BATCH)
+        rows = await self._read(cursor)
+        if rows is None:
+            middle = len(positions) // 2
+            for half in (positions[:middle], positions[middle:]):
+                async for found in self._many(half, search):
+                    yield found
+            return
+        documents = await asyncio.to_thread(search.assign, positions, rows)
+        for position, around_it in zip(positions, documents, strict=True):
+            yield position, b"".join(around_it)
+
+    async def _read(self, cursor: RawCursor) -> list[bytes] | None:
+        """Read the rows of a command; None if they are too large to be held."""
+        batches, size = [], 0
+        async with aclosing(self.archive.batches(cursor)) as found:
+            async for batch in found:
+                size += len(batch)
+                if size > together.HELD:
+                    return None
+                batches.append(batch)
+        return [row for batch in batches for row in extjson.split(batch)]
+
+    async def _one(self, position: Position) -> AsyncGenerator[bytes]:
+        """Search around one position; gives something even if nothing is there."""
+        both = [self.cone.condition(position), self.part.filter]
+        # Joined by $and, so that a filter which names the position itself can't replace the cone.
+        match = {"$and": both[::-1] if self.options.filter_first else both} if self.part.filter else both[0]
+        cursor = await self.archive.find(self.catalog, match, self.part.projection, self.options)
+        yield b""
+        async with aclosing(self.archive.batches(cursor)) as found:
+            async for batch in found:
+                yield batch

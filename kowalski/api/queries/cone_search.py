@@ -11,7 +11,7 @@ from kowalski.api.models.queries import AngularUnit, Catalogs, NoneAsEmpty, Posi
 from kowalski.api.queries import around, positions
 from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.base import ArchiveQuery
-from kowalski.api.queries.positions import FIELD, RADIANS, Position
+from kowalski.api.queries.positions import RADIANS, Cone
 from kowalski.api.results import Matches
 
 
@@ -41,9 +41,5 @@ class ConeSearchQuery(ArchiveQuery):
     async def run(self, archive: Archive) -> Matches:
         """Give what is found, by catalog and by object."""
         wanted = self.query.object_coordinates
-        radius = wanted.cone_search_radius * RADIANS[wanted.cone_search_unit]
-
-        def within(position: Position) -> dict[str, object]:
-            return {FIELD: {"$geoWithin": {"$centerSphere": [position.point, radius]}}}
-
-        return await around.search(archive, self.query.catalogs, positions.parse(wanted.radec), within, self.kwargs)
+        cone = Cone(wanted.cone_search_radius * RADIANS[wanted.cone_search_unit])
+        return await around.search(archive, self.query.catalogs, positions.parse(wanted.radec), cone, self.kwargs)

@@ -11,7 +11,7 @@ from kowalski.api.models.queries import AngularUnit, Catalogs, NoneAsEmpty, Posi
 from kowalski.api.queries import around, positions
 from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.base import ArchiveQuery
-from kowalski.api.queries.positions import FIELD, RADIANS, Position
+from kowalski.api.queries.positions import RADIANS, Cone
 from kowalski.api.results import Matches
 
 
@@ -38,10 +38,5 @@ class NearQuery(ArchiveQuery):
         body = self.query
         unit = RADIANS[body.distance_units]
         furthest = RADIANS["arcmin"] if body.max_distance is None else body.max_distance * unit
-        nearest = body.min_distance * unit
-
-        def around_it(position: Position) -> dict[str, object]:
-            # A bare pair of coordinates instead of a GeoJSON point: then MongoDB takes distances in radians.
-            return {FIELD: {"$nearSphere": position.point, "$minDistance": nearest, "$maxDistance": furthest}}
-
-        return await around.search(archive, body.catalogs, positions.parse(body.radec), around_it, self.kwargs)
+        cone = Cone(furthest, body.min_distance * unit, nearest_first=True)
+        return await around.search(archive, body.catalogs, positions.parse(body.radec), cone, self.kwargs)

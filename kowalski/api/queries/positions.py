@@ -45,6 +45,40 @@ class Position:
         return [self.ra - 180.0, self.dec]
 
 
+@dataclass(frozen=True, slots=True)
+class Cone:
+    """What is searched around a position; angles are in radians.
+
+    Attributes
+    ----------
+    inner
+        How far away a source must be at least.
+    nearest_first
+        Whether the order matters.
+    """
+
+    radius: float
+    inner: float = 0.0
+    nearest_first: bool = False
+
+    @property
+    def arcsec(self) -> float:
+        """The radius in arcsec."""
+        return self.radius / RADIANS["arcsec"]
+
+    @property
+    def inner_arcsec(self) -> float:
+        """The inner radius in arcsec."""
+        return self.inner / RADIANS["arcsec"]
+
+    def condition(self, position: Position) -> dict[str, Any]:
+        """Build MongoDB's condition for one position."""
+        if self.nearest_first:
+            # A bare pair of coordinates instead of a GeoJSON point: then MongoDB takes distances in radians.
+            return {FIELD: {"$nearSphere": position.point, "$minDistance": self.inner, "$maxDistance": self.radius}}
+        return {FIELD: {"$geoWithin": {"$centerSphere": [position.point, self.radius]}}}
+
+
 def parse(radec: Any) -> list[Position]:
     """Parse positions in any of the accepted forms.
 

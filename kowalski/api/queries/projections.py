@@ -1,4 +1,4 @@
-"""Projections of ``find`` as stages of an aggregation, for documents of which something is taken out first."""
+"""Projections of ``find`` as stages of an aggregation."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kowalski.api.sandbox import SandboxError
+from kowalski.archive.catalogs import excludes
 
 Stage = dict[str, Any]
+Projection = Mapping[str, Any] | Sequence[str] | None
 
 
-def stages(projection: Mapping[str, Any] | Sequence[str] | None) -> list[Stage]:
+def is_translatable(projection: Projection) -> bool:
+    """Whether a projection looks at documents alone, and not at which element of an array has matched."""
+    return _by_match(projection) is None
+
+
+def stages(projection: Projection, *, keep: str | None = None) -> list[Stage]:
     """Translate a projection.
+
+    Parameters
+    ----------
+    keep
+        A field that is kept besides.
 
     Raises
     ------
@@ -20,18 +32,28 @@ def stages(projection: Mapping[str, Any] | Sequence[str] | None) -> list[Stage]:
     """
     if not projection:
         return []
+    path = _by_match(projection)
+    if path is not None:
+        raise SandboxError(f"projection: with your permissions {path} can't be chosen so; use $filter in aggregate")
     shown = dict(projection) if isinstance(projection, Mapping) else dict.fromkeys(projection, 1)
-    slices: Stage = {}
-    for path, value in shown.items():
-        if path.endswith(".$") or (isinstance(value, Mapping) and "$elemMatch" in value):
-            raise SandboxError(f"projection: with your permissions {path} can't be chosen so; use $filter in aggregate")
-        if isinstance(value, Mapping) and list(value) == ["$slice"] and not _names_array(value["$slice"]):
-            slices[path] = _slice(path, value["$slice"])
+    slices = {
+        path: _slice(path, value["$slice"])
+        for path, value in shown.items()
+        if isinstance(value, Mapping) and list(value) == ["$slice"] and not _names_array(value["$slice"])
+    }
     rest = {path: value for path, value in shown.items() if path not in slices}
-    decisive = [value for path, value in rest.items() if path != "_id"] or list(rest.values())
-    if any(value not in (0, False) for value in decisive):
-        rest |= dict.fromkeys(slices, 1)
+    if rest and not excludes(rest):
+        rest |= dict.fromkeys([*slices, *([keep] if keep else [])], 1)
     return [*([{"$set": slices}] if slices else []), *([{"$project": rest}] if rest else [])]
+
+
+def _by_match(projection: Projection) -> str | None:
+    """Find a path that is chosen by what matched."""
+    if isinstance(projection, Mapping):
+        for path, value in projection.items():
+            if path.endswith(".$") or (isinstance(value, Mapping) and "$elemMatch" in value):
+                return path
+    return None
 
 
 def _names_array(argument: Any) -> bool:
