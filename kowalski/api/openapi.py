@@ -15,16 +15,29 @@ from kowalski.config.settings import Server
 
 JSON = "application/json"
 REFERENCE = "#/components/schemas/{model}"
-BODY_ERRORS = {400: "the request is not as it must be; the message says why", 413: "the request is too large"}
-ACCESS_ERRORS = {
-    Access.PUBLIC: {},
-    Access.USER: {401: "there is no valid token", 503: "the database is not available; see `Retry-After`"},
-    Access.ADMIN: {
-        401: "there is no valid token",
-        403: "the user is no administrator",
-        503: "the database is not available; see `Retry-After`",
-    },
+UNAVAILABLE = "the database is not available; see `Retry-After`"
+ALWAYS = {500: "a fault of the server; its log tells more, by `request_id`"}
+WITH_INPUT = {400: "the request is not as it must be; the message says why", 413: "the request is too large"}
+WITH_TOKEN = {
+    400: "the request is not as it must be, or the token is not valid; the message says why",
+    401: "there is no token, or its user is gone or has another password now",
+    429: "the user asks too often; see `Retry-After`",
+    503: UNAVAILABLE,
 }
+FOR_ADMINS = WITH_TOKEN | {403: "the user is no administrator"}
+ACCESS_ERRORS = {Access.PUBLIC: {}, Access.USER: WITH_TOKEN, Access.ADMIN: FOR_ADMINS}
+MESSAGES = {
+    400: "ValidationError: query.filter: Field required",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    413: "Request Entity Too Large",
+    429: "more than 600 requests in a minute; try again in 17 s",
+    500: "Internal Server Error",
+    503: "the database is not available",
+}
+"""What errors say, as examples; where there is none, the reason from the route's table."""
+EXAMPLE_ID = "9f1c6d0e2b7a4c35"
 
 Schema = dict[str, Any]
 
@@ -108,22 +121,31 @@ def _of_query(route: Route) -> list[Schema]:
 
 def _responses(route: Route) -> Schema:
     success: Schema = {"description": "success"}
-    content = {media: {"schema": {"description": text}} for media, text in route.produces.items()}
+    content: Schema = {media: {"schema": {"description": text}} for media, text in route.produces.items()}
     if route.response is not None:
-        content = _json(route.response.__name__) | content
+        example = {"status": "success", "message": "success"} if route.answer is None else route.answer
+        content = _json(route.response.__name__, example) | content
     if content:
         success["content"] = content
-    common = BODY_ERRORS if route.request is not None else {}
-    errors = {**common, **ACCESS_ERRORS[route.access], **route.errors}
-    failures = {
-        str(status): {"description": reason, "content": _json(route.refusals.get(status, Failure).__name__)}
-        for status, reason in sorted(errors.items())
-    }
-    return {"200": success, **failures}
+    takes_input = route.request is not None or route.query is not None or bool(route.parameters)
+    errors = {**ALWAYS, **(WITH_INPUT if takes_input else {}), **ACCESS_ERRORS[route.access]}
+    if _path(route) != route.path:
+        errors[404] = "a part of the path has another form"
+    errors |= route.errors
+    return {"200": success} | {str(status): _refusal(route, status, errors[status]) for status in sorted(errors)}
 
 
-def _json(model: str) -> Schema:
-    return {JSON: {"schema": {"$ref": REFERENCE.format(model=model)}}}
+def _refusal(route: Route, status: int, reason: str) -> Schema:
+    model = route.refusals.get(status)
+    if model is not None:
+        return {"description": reason, "content": _json(model.__name__)}
+    example = {"status": "error", "message": MESSAGES.get(status, reason), "request_id": EXAMPLE_ID}
+    return {"description": reason, "content": _json(Failure.__name__, example)}
+
+
+def _json(model: str, example: Any = None) -> Schema:
+    content: Schema = {"schema": {"$ref": REFERENCE.format(model=model)}}
+    return {JSON: content if example is None else {**content, "example": example}}
 
 
 def _path(route: Route) -> str:

@@ -51,6 +51,8 @@ class Route:
         Name of a path parameter -> its JSON schema.
     examples
         Name -> a request's body as an example.
+    answer
+        A successful answer as an example; without one, what the response's model always has.
     writes
         Whether the route changes something that an audit should show; by default what the method says.
     """
@@ -70,6 +72,7 @@ class Route:
     refusals: Mapping[int, type[BaseModel]] = field(default_factory=dict)
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     examples: Mapping[str, Any] = field(default_factory=dict)
+    answer: Mapping[str, Any] | None = None
     writes: bool | None = None
 
     @property

@@ -5,12 +5,23 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from kowalski.api import openapi
 from kowalski.api.app import ROUTES
-from kowalski.api.routes import Access
+from kowalski.api.models import examples
+from kowalski.api.models.common import Failure
+from kowalski.api.queries import QUERY_TYPES
+from kowalski.api.routes import Access, Route
 from kowalski.config.settings import Server
+
+DESCRIPTION = openapi.describe(ROUTES, Server())
+NAMES = [f"{route.method} {route.path}" for route in ROUTES]
+
+
+def described(path: str) -> str:
+    return re.sub(r"\{(\w+):(?:[^{}]|\{[^{}]*\})*\}", r"{\1}", path)
 
 
 def test_the_description_is_valid_openapi_3_1() -> None:
@@ -35,12 +46,74 @@ async def test_who_may_is_described_truly(nobody: Any) -> None:
             assert (answer.status == 401) == (route.access is not Access.PUBLIC), route
 
 
+@pytest.mark.parametrize("route", ROUTES, ids=NAMES)
+def test_every_part_of_a_route_is_described(route: Route) -> None:
+    operation = DESCRIPTION["paths"][described(route.path)][route.method.lower()]
+    assert {parameter["name"] for parameter in operation.get("parameters", [])} >= set(
+        re.findall(r"\{(\w+)", described(route.path))
+    )
+    assert bool(route.request) == ("requestBody" in operation)
+    for status, answer in operation["responses"].items():
+        (content,) = answer["content"].values() if status != "200" else list(answer["content"].values())[:1]
+        assert answer["description"]
+        if "$ref" in content["schema"]:
+            model = content["schema"]["$ref"].rpartition("/")[2]
+            assert model in DESCRIPTION["components"]["schemas"]
+        if int(status) >= 400 and int(status) not in route.refusals:
+            Failure.model_validate(content["example"])
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.request], ids=lambda route: f"{route.method} {route.path}"
+)
+def test_every_request_has_examples_that_fit_its_model(route: Route) -> None:
+    assert route.examples
+    for example in route.examples.values():
+        route.request.model_validate(example)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if route.answer], ids=lambda route: f"{route.method} {route.path}"
+)
+def test_every_example_of_an_answer_fits_its_model(route: Route) -> None:
+    assert route.response is not None
+    route.response.model_validate(route.answer)
+
+
+def test_every_type_of_query_has_an_example() -> None:
+    assert {example["query_type"] for example in examples.QUERIES.values()} == set(QUERY_TYPES)
+
+
+async def test_the_examples_are_accepted(admin: Any) -> None:
+    for method, path, bodies in (
+        ("POST", "/api/users", examples.NEW_USER),
+        ("POST", "/api/auth", examples.LOGIN),
+        ("PUT", "/api/users/vera", examples.USER_CHANGE),
+        ("POST", "/api/filters", examples.NEW_FILTER),
+        ("PATCH", "/api/filters", examples.FILTER_CHANGE),
+        ("POST", "/api/filters/1/test", examples.FILTER_TEST),
+        ("POST", "/api/filters/1/dryrun", examples.DRY_RUN),
+        ("POST", "/api/queries", examples.QUERIES),
+    ):
+        for name, body in bodies.items():
+            status, answer = await admin(method, path, body)
+            assert status == 200, (path, name, answer)
+
+
 async def test_the_page_needs_nothing_from_elsewhere(nobody: Any) -> None:
     async with nobody.http.get("/docs/api", allow_redirects=False) as answer:
         assert (answer.status, answer.headers["Location"]) == (301, "/docs/api/")
     async with nobody.http.get("/docs/api/") as answer:
         assert (answer.status, answer.content_type) == (200, "text/html")
         text = await answer.text()
-    assert not re.search(r"""(src|href)=['"](https?:)?//""", text)
-    for route in ROUTES:
-        assert re.sub(r"\{(\w+):.*\}", r"{\1}", route.path) in text
+        policy = dict(part.split(maxsplit=1) for part in answer.headers["Content-Security-Policy"].split("; "))
+    assert policy.pop("default-src") == "'none'"
+    assert {word for part in policy.values() for word in part.split()} <= {"'self'", "'unsafe-inline'", "data:"}
+    files = re.findall(r"""(?:src|href)="([^"]*)\"""", text)
+    assert len(files) == 5
+    for file in files:
+        async with nobody.http.get(f"/docs/api/{file}") as answer:
+            assert answer.status == 200, file
+            assert len(await answer.read()) > 100, file
+    async with nobody.http.get("/docs/api/static/swagger-editor.css") as answer:
+        assert answer.status == 404

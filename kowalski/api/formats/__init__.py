@@ -44,3 +44,10 @@ FORMATS = {
     "application/vnd.apache.parquet": Format("application/vnd.apache.parquet", _parquet, is_table=True),
 }
 """Media type -> format; the first is what clients get that don't say what they want."""
+
+ALTERNATIVES = {
+    "application/x-ndjson": "A document per line, in relaxed Extended JSON.",
+    "text/csv": "A table, where the answer is a list of documents.",
+    "application/vnd.apache.parquet": "A table, where the answer is a list of documents.",
+}
+"""What else there is than JSON, for the documentation."""

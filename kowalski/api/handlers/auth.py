@@ -6,6 +6,7 @@ from aiohttp import web
 
 from kowalski.api import answers, bodies, services
 from kowalski.api.context import ADDRESS
+from kowalski.api.models import examples
 from kowalski.api.models.accounts import Login, Token
 from kowalski.api.routes import Access, Route
 
@@ -28,6 +29,12 @@ ROUTES = (
         "The token goes into the header `Authorization`, with or without `Bearer` before it.",
         request=Login,
         response=Token,
-        errors={401: "name or password is wrong", 429: "too many attempts; see `Retry-After`"},
+        examples=examples.LOGIN,
+        answer=examples.TOKEN,
+        errors={
+            401: "name or password is wrong",
+            429: "too many attempts; see `Retry-After`",
+            503: "the database is not available; see `Retry-After`",
+        },
     ),
 )

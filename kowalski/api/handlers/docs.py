@@ -1,27 +1,57 @@
-"""``/docs/api/``: the API's description, for people and for programs; nothing on the page comes from elsewhere."""
+"""``/docs/api/``: the API's description, for people and for programs; nothing on the page comes from elsewhere.
+
+The page is Swagger UI, of which a package brings the files.
+"""
 
 from __future__ import annotations
 
 import html
-import json
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from kowalski.api import extjson
+from kowalski.api.errors import NotFoundError
 from kowalski.api.routes import Access, Route
 
 DESCRIPTION = web.AppKey("description", dict[str, Any])
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
+)
+DAY = {"Cache-Control": "public, max-age=86400"}
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-code, pre { font-family: ui-monospace, monospace; font-size: 0.9em; }
-pre { background: #f4f4f4; padding: 0.7rem; overflow-x: auto; }
-article { border-top: 1px solid #ccc; padding: 0.5rem 0; }
-.method { display: inline-block; min-width: 4.5rem; font-weight: bold; color: #0a5; }
-.who { color: #777; font-size: 0.85em; }
-summary { cursor: pointer; color: #06c; }
+FILES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript", "favicon-32x32.png": "image/png"}
+START = "start.js"
+SCRIPT = """\
+SwaggerUIBundle({
+  url: "swagger.json",
+  dom_id: "#description",
+  deepLinking: true,
+  validatorUrl: null,
+  persistAuthorization: true,
+  defaultModelsExpandDepth: 0,
+});
+"""
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<link rel="stylesheet" href="static/swagger-ui.css">
+<link rel="icon" type="image/png" href="static/favicon-32x32.png">
+</head>
+<body>
+<div id="description"></div>
+<noscript><a href="swagger.json">OpenAPI document</a></noscript>
+<script src="static/swagger-ui-bundle.js"></script>
+<script src="static/start.js"></script>
+</body>
+</html>
 """
 
 
@@ -32,8 +62,19 @@ async def specification(request: web.Request) -> web.Response:
 
 async def page(request: web.Request) -> web.Response:
     """Give the description as a page."""
-    headers = {"Content-Security-Policy": POLICY}
-    return web.Response(text=render(request.app[DESCRIPTION]), content_type="text/html", headers=headers)
+    info = request.app[DESCRIPTION]["info"]
+    text = PAGE.format(title=html.escape(f"{info['title']} {info['version']}"))
+    return web.Response(text=text, content_type="text/html", headers={"Content-Security-Policy": POLICY})
+
+
+async def static(request: web.Request) -> web.StreamResponse:
+    """Give a file that belongs to the page."""
+    name = request.match_info["name"]
+    if name == START:
+        return web.Response(text=SCRIPT, content_type="text/javascript", headers=DAY)
+    if name not in FILES:
+        raise NotFoundError("Not Found")
+    return web.FileResponse(_assets() / name, headers={**DAY, "Content-Type": FILES[name]})
 
 
 async def to_page(request: web.Request) -> web.Response:
@@ -41,60 +82,43 @@ async def to_page(request: web.Request) -> web.Response:
     return web.Response(status=301, headers={"Location": "/docs/api/"})
 
 
-def render(description: dict[str, Any]) -> str:
-    """Write an OpenAPI document as HTML."""
-    info = description["info"]
-    operations = [
-        _operation(method, path, operation)
-        for path, methods in description["paths"].items()
-        for method, operation in methods.items()
-    ]
-    schemas = [_schema(name, schema) for name, schema in sorted(description["components"]["schemas"].items())]
-    title = html.escape(f"{info['title']} {info['version']}")
-    return (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
-        f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style></head><body><h1>{title}</h1>"
-        f"<p>{_text(info['description'])}</p><p><a href='/docs/api/swagger.json'>OpenAPI document</a></p>"
-        f"<h2>Requests</h2>{''.join(operations)}<h2>Schemas</h2>{''.join(schemas)}</body></html>"
-    )
-
-
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
-    who = "" if "security" in operation else " <span class='who'>no token needed</span>"
-    body = operation.get("requestBody")
-    request = f"<p>Body: {_reference(body)}</p>" if body else ""
-    answers = "".join(
-        f"<li><code>{status}</code> {_text(answer['description'])} {_reference(answer)}</li>"
-        for status, answer in operation["responses"].items()
-    )
-    return (
-        f"<article><h3><span class='method'>{method.upper()}</span> <code>{html.escape(path)}</code>{who}</h3>"
-        f"<p>{_text(operation['summary'])}. {_text(operation.get('description', ''))}</p>"
-        f"{request}<ul>{answers}</ul></article>"
-    )
-
-
-def _schema(name: str, schema: dict[str, Any]) -> str:
-    text = html.escape(json.dumps(schema, indent=2))
-    return (
-        f"<article id='{html.escape(name)}'><h3>{html.escape(name)}</h3><p>{_text(schema.get('description', ''))}</p>"
-        f"<details><summary>JSON schema</summary><pre>{text}</pre></details></article>"
-    )
-
-
-def _reference(content: dict[str, Any]) -> str:
-    schema = content.get("content", {}).get("application/json", {}).get("schema", {})
-    name = html.escape(str(schema.get("$ref", "")).rpartition("/")[2])
-    return f"<a href='#{name}'>{name}</a>" if name else ""
-
-
-def _text(text: str) -> str:
-    """Escape a text; what stands in backquotes is code."""
-    parts = html.escape(text).split("`")
-    return "".join(f"<code>{part}</code>" if index % 2 else part for index, part in enumerate(parts))
+@cache
+def _assets() -> Path:
+    """Folder of Swagger UI's files; the package's own code is not needed, so it is not imported."""
+    package = find_spec("swagger_ui")
+    if package is None or not package.submodule_search_locations:
+        raise RuntimeError("the package swagger-ui-py is not installed")
+    return Path(package.submodule_search_locations[0]) / "static"
 
 
 ROUTES = (
-    Route("GET", "/docs/api/", page, Access.PUBLIC, "service", "Show this description as a page"),
-    Route("GET", "/docs/api/swagger.json", specification, Access.PUBLIC, "service", "Get this description (OpenAPI)"),
+    Route(
+        "GET",
+        "/docs/api/",
+        page,
+        Access.PUBLIC,
+        "service",
+        "Show this description as a page",
+        produces={"text/html": "Swagger UI."},
+    ),
+    Route(
+        "GET",
+        "/docs/api/swagger.json",
+        specification,
+        Access.PUBLIC,
+        "service",
+        "Get this description (OpenAPI)",
+        produces={"application/json": "An OpenAPI 3.1 document."},
+    ),
+    Route(
+        "GET",
+        "/docs/api/static/{name}",
+        static,
+        Access.PUBLIC,
+        "service",
+        "Files of the page",
+        produces={"text/css": "Style.", "text/javascript": "Scripts.", "image/png": "Icon."},
+        errors={404: "no such file"},
+        parameters={"name": {"enum": [*FILES, START]}},
+    ),
 )

@@ -6,9 +6,10 @@ from dataclasses import asdict
 
 from aiohttp import web
 
-from kowalski.api import answers, bodies, filter_runs, filters, leaving, results, services, streaming
+from kowalski.api import answers, bodies, filter_runs, filters, formats, leaving, results, services, streaming
 from kowalski.api.context import USER
 from kowalski.api.errors import ApiError
+from kowalski.api.models import examples
 from kowalski.api.models.common import Done
 from kowalski.api.models.filters import (
     DryRunReport,
@@ -89,7 +90,7 @@ def _number(request: web.Request) -> int:
 
 
 ONE = "/api/filters/{filter_id:[0-9]{1,15}}"
-NUMBER = {"filter_id": {"type": "integer", "minimum": 1}}
+NUMBER = {"filter_id": {"type": "integer", "minimum": 1, "maximum": 10**15 - 1}}
 ROUTES = (
     Route(
         "POST",
@@ -102,6 +103,8 @@ ROUTES = (
         "`filters.max_pass_rate` allows is saved, too, but becomes active with `force` only.",
         request=NewFilter,
         response=Version,
+        examples=examples.NEW_FILTER,
+        answer=examples.SAVED,
         errors={409: "the filter exists in another group or on another catalog"},
     ),
     Route(
@@ -113,9 +116,31 @@ ROUTES = (
         "Change a filter",
         request=FilterChange,
         response=WholeFilter,
+        examples=examples.FILTER_CHANGE,
+        answer={**examples.FILTER, "message": "Updated filter id 1"},
     ),
-    Route("GET", ONE, show, Access.ADMIN, "filters", "Show a filter", response=WholeFilter, parameters=NUMBER),
-    Route("DELETE", ONE, remove, Access.ADMIN, "filters", "Remove a filter", response=Done, parameters=NUMBER),
+    Route(
+        "GET",
+        ONE,
+        show,
+        Access.ADMIN,
+        "filters",
+        "Show a filter",
+        response=WholeFilter,
+        answer=examples.FILTER,
+        parameters=NUMBER,
+    ),
+    Route(
+        "DELETE",
+        ONE,
+        remove,
+        Access.ADMIN,
+        "filters",
+        "Remove a filter",
+        response=Done,
+        answer={"status": "success", "message": "Removed filter id 1"},
+        parameters=NUMBER,
+    ),
     Route(
         "POST",
         f"{ONE}/test",
@@ -127,6 +152,8 @@ ROUTES = (
         "object's history the filter sees what was older than the alert.",
         request=FilterTest,
         response=Passing,
+        produces=formats.ALTERNATIVES,
+        examples=examples.FILTER_TEST,
         parameters=NUMBER,
         writes=False,
     ),
@@ -141,6 +168,7 @@ ROUTES = (
         "time is over before all alerts were examined, those that were are a random sample of the night.",
         request=FilterDryRun,
         response=DryRunReport,
+        examples=examples.DRY_RUN,
         errors={503: "there are too many dry runs at the moment, or no database; see `Retry-After`"},
         parameters=NUMBER,
         writes=False,

@@ -46,7 +46,16 @@ async def measured(request: web.Request) -> web.Response:
 
 
 ROUTES = (
-    Route("GET", "/", ping, Access.USER, "service", "Check a token", response=Greeting),
+    Route(
+        "GET",
+        "/",
+        ping,
+        Access.USER,
+        "service",
+        "Check a token",
+        response=Greeting,
+        answer={"status": "success", "message": "greetings from Kowalski!"},
+    ),
     Route("GET", "/healthz", healthy, Access.PUBLIC, "service", "Check that the API answers", response=Greeting),
     Route(
         "GET",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from kowalski.api import audit, bodies, leaving, results, services, streaming
+from kowalski.api import audit, bodies, formats, leaving, results, services, streaming
 from kowalski.api.context import USER
 from kowalski.api.formats.tables import NotAcceptableError
+from kowalski.api.models import examples
 from kowalski.api.queries import Archive, DropQuery, Query, QueryAnswer
 from kowalski.api.routes import Access, Route
 
@@ -40,6 +41,9 @@ ROUTES = (
         "`application/vnd.apache.parquet`; `Accept-Encoding` for `zstd` or `gzip`.",
         request=Query,
         response=QueryAnswer,
+        produces=formats.ALTERNATIVES,
+        examples=examples.QUERIES,
+        answer=examples.FOUND,
         errors={
             403: "the query is for administrators",
             406: "`Accept` asks for a table, and the answer is no list of documents",

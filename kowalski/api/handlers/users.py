@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from kowalski.api import answers, audit, bodies, services
+from kowalski.api.models import examples
 from kowalski.api.models.accounts import NewUser, UserChange, UserList
 from kowalski.api.models.common import Done
 from kowalski.api.routes import Access, Route
@@ -39,7 +40,7 @@ async def remove(request: web.Request) -> web.Response:
 
 NAME = {"username": {"type": "string"}}
 ROUTES = (
-    Route("GET", "/api/users", show, Access.ADMIN, "users", "List all users", response=UserList),
+    Route("GET", "/api/users", show, Access.ADMIN, "users", "List all users", response=UserList, answer=examples.USERS),
     Route(
         "POST",
         "/api/users",
@@ -49,6 +50,8 @@ ROUTES = (
         "Add a user",
         request=NewUser,
         response=Done,
+        examples=examples.NEW_USER,
+        answer={"status": "success", "message": "added user vera"},
         errors={409: "there is another user of that name"},
     ),
     Route(
@@ -60,6 +63,8 @@ ROUTES = (
         "Change a user",
         request=UserChange,
         response=Done,
+        examples=examples.USER_CHANGE,
+        answer={"status": "success", "message": "edited user vera"},
         errors={409: "the new name is taken"},
         parameters=NAME,
     ),
@@ -71,6 +76,7 @@ ROUTES = (
         "users",
         "Remove a user",
         response=Done,
+        answer={"status": "success", "message": "removed user vera"},
         parameters=NAME,
     ),
 )
