@@ -85,18 +85,21 @@ def test_every_type_of_query_has_an_example() -> None:
 
 
 async def test_the_examples_are_accepted(admin: Any) -> None:
-    for method, path, bodies in (
-        ("POST", "/api/users", examples.NEW_USER),
-        ("POST", "/api/auth", examples.LOGIN),
-        ("PUT", "/api/users/vera", examples.USER_CHANGE),
-        ("POST", "/api/filters", examples.NEW_FILTER),
-        ("PATCH", "/api/filters", examples.FILTER_CHANGE),
-        ("POST", "/api/filters/1/test", examples.FILTER_TEST),
-        ("POST", "/api/filters/1/dryrun", examples.DRY_RUN),
-        ("POST", "/api/queries", examples.QUERIES),
+    for method, path, where in (
+        ("POST", "/api/users", ""),
+        ("POST", "/api/auth", ""),
+        ("PUT", "/api/users/{username}", "vera"),
+        ("POST", "/api/filters", ""),
+        ("PATCH", "/api/filters", ""),
+        ("POST", "/api/filters/{filter_id}/test", "1"),
+        ("POST", "/api/filters/{filter_id}/dryrun", "1"),
+        ("PUT", "/api/skymap", ""),
+        ("POST", "/api/queries", ""),
+        ("DELETE", "/api/skymap", ""),
     ):
-        for name, body in bodies.items():
-            status, answer = await admin(method, path, body)
+        (route,) = (route for route in ROUTES if (route.method, described(route.path)) == (method, path))
+        for name, body in route.examples.items():
+            status, answer = await admin(method, re.sub(r"\{\w+\}", where, path), body)
             assert status == 200, (path, name, answer)
 
 

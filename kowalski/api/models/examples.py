@@ -85,6 +85,19 @@ QUERIES = {
         },
         limit=1,
     ),
+    "skymap": _query(
+        "skymap",
+        {
+            "skymap": {
+                "localization_name": "90.00000_30.00000_10.00000",
+                "dateobs": "2023-06-23T15:42:26",
+                "contour": 90,
+            },
+            "catalog": "ZTF_alerts",
+            "filter": {"candidate.jd": {"$gt": 2460119.15, "$lt": 2460122.15}},
+            "projection": {"_id": 0, "candid": 1, "objectId": 1},
+        },
+    ),
     "info": _query("info", {"command": "catalog_names"}),
     "drop": _query("drop", {"catalog": "obsolete_catalog"}),
 }
