@@ -32,7 +32,7 @@ def token(served: Any) -> str:
 
 schema = schemathesis.openapi.from_dict(openapi.describe(ROUTES, Server()))
 bounded = settings(
-    max_examples=20,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     database=None,
