@@ -26,7 +26,7 @@ class Desk:
     stopping
         Whether the courier is to end.
     settle
-        For how long the effect of a call without an answer may be on its way, seconds.
+        Time-out of a call that must not be made twice, seconds. Its effect may be on its way for as long again.
     """
 
     queue: Queue
@@ -116,7 +116,7 @@ class Progress:
         begun = self._intents.get(step)
         if begun is None:
             return False
-        settled = begun.replace(tzinfo=UTC) + timedelta(seconds=self._desk.settle)
+        settled = begun.replace(tzinfo=UTC) + timedelta(seconds=2.0 * self._desk.settle)
         if datetime.now(UTC) < settled:
             raise NotYet(f"{step}: its answer is lost, its effect may be on its way", settled)
         return True

@@ -21,7 +21,7 @@ from kowalski.archive.client import data_database, system_database
 from kowalski.config import Settings
 from kowalski.skyportal.client import SkyPortal
 from kowalski.testing import services
-from kowalski.testing.skyportal import Fault, Memory
+from kowalski.testing.skyportal import Fault, Memory, shapes
 from kowalski.testing.skyportal.app import FakeSkyPortal, application
 
 Document = dict[str, Any]
@@ -39,6 +39,15 @@ class Running:
     @property
     def memory(self) -> Memory:
         return self.fake.memory
+
+    @property
+    def requests(self) -> list[Document]:
+        return list(self.fake.state.followups.requests.values())
+
+    def set_status(self, number: int, status: str, modified: datetime | None = None) -> None:
+        """Let something become of a follow-up request."""
+        when = (modified or datetime.now(UTC)).replace(tzinfo=None).isoformat()
+        self.fake.state.followups.set_status(number, shapes.RequestStatus(status=status), when)
 
     def fail(self, *rules: Fault) -> None:
         self.fake.faults.rules = list(rules)

@@ -8,8 +8,6 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,41 +15,15 @@ from typing import Any
 import pytest
 
 from kowalski.archive import reports
-from kowalski.archive.client import async_data_database, async_system_database, connect_async
 from kowalski.config import Settings
-from kowalski.courier.courier import Courier, main
-from kowalski.skyportal.outlet import SkyPortalOutlet
+from kowalski.courier.courier import main
 from kowalski.testing import services
+from kowalski.testing.courier import running, until
 from kowalski.testing.skyportal import Fault, shapes
-
-PATIENCE = 60.0
-
-
-async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
-    async with asyncio.timeout(patience):
-        while not condition():
-            await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def courier(settings: Settings) -> AsyncIterator[Courier]:
-    """A courier that works until the block ends, then in good order."""
-    stopping = asyncio.Event()
-    async with connect_async(settings) as client:
-        data, system = async_data_database(client, settings), async_system_database(client, settings)
-        outlet = SkyPortalOutlet(settings.skyportal, data, system, stopping.is_set)
-        running = Courier(settings.skyportal, outlet, system, stopping)
-        task = asyncio.create_task(running.run())
-        try:
-            yield running
-        finally:
-            running.stop()
-            await task
-            await outlet.aclose()
 
 
 async def deliver_all(settings: Settings, archive: Any) -> None:
-    async with courier(settings):
+    async with running(settings):
         await until(archive.all_are("delivered", "failed"))
 
 
@@ -149,7 +121,7 @@ async def test_alerts_of_an_object_that_pass_at_the_same_moment(settings: Settin
 async def test_a_later_pass_of_the_same_alert(settings: Settings, archive: Any, fake: Any) -> None:
     packet = archive.packet(1)
     archive.both(packet)
-    async with courier(settings):
+    async with running(settings):
         await until(archive.all_are("delivered"))
         archive.hand_over(packet, archive.a_pass(1), archive.a_pass(2), now=datetime.now(UTC) + timedelta(hours=-1))
         await until(lambda: len(fake.memory.candidates) == 2)
@@ -163,7 +135,7 @@ async def test_an_outage_loses_nothing_and_shows(settings: Settings, archive: An
     await fake.stop()
     for candid in range(20):
         archive.both(archive.packet(candid, f"object {candid}"))
-    async with courier(settings):
+    async with running(settings):
         await until(lambda: any(each.get("last_error") for each in reports.read(archive.system, "courier")))
         (report,) = reports.read(archive.system, "courier")
         assert (report["backlog"], report["failed"], report["away"]) == (20, 0, True)
@@ -179,7 +151,7 @@ async def test_skyportal_restarts_with_its_state(settings: Settings, archive: An
     settings.skyportal.lanes = 3
     for candid in range(30):
         archive.both(archive.packet(candid, f"object {candid % 10}", 2459000.5 + candid))
-    async with courier(settings):
+    async with running(settings):
         for count in (5, 12, 20):
             await until(lambda wanted=count: len(fake.memory.candidates) >= wanted)
             await fake.stop()
@@ -258,7 +230,7 @@ async def test_what_was_kept_is_not_delivered(settings: Settings, archive: Any, 
     archive.both(packet, archive.a_pass(1))
     archive.outbox.update_one({}, {"$set": {"passes.1:1.deliver": False, "state": "kept"}})
     archive.hand_over(packet, archive.a_pass(2))
-    async with courier(settings):
+    async with running(settings):
         await until(archive.all_are("delivered"))
     assert [each["filter_id"] for each in fake.memory.candidates] == [2]
 
@@ -266,9 +238,9 @@ async def test_what_was_kept_is_not_delivered(settings: Settings, archive: Any, 
 async def test_stopping_finishes_the_call_at_hand(settings: Settings, archive: Any, fake: Any) -> None:
     fake.fail(Fault(method="POST", path="/api/candidates", delay=0.5))
     archive.both(archive.packet(1))
-    async with courier(settings) as running:
+    async with running(settings) as courier:
         await until(lambda: fake.memory.calls["POST /api/candidates"] == 1)
-        running.stop()
+        courier.stop()
     document = archive.outbox.find_one()
     assert (document["state"], document["steps"], document["attempts"]) == ("pending", ["candidate:1:1"], 0)
     fake.fail()
@@ -336,7 +308,7 @@ async def test_mongodb_is_killed_meanwhile(settings: Settings, archive: Any, fak
     fake.fail(Fault(delay=0.02))
     for candid in range(40):
         archive.both(archive.packet(candid, f"object {candid % 10}", 2459000.5 + candid))
-    async with courier(settings):
+    async with running(settings):
         await until(lambda: len(fake.memory.candidates) >= 10)
         await asyncio.to_thread(servers.mongod.kill)
         await asyncio.sleep(1.0)

@@ -69,6 +69,7 @@ class Faults:
 
     async def follow(self, rule: Fault, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer a call as ``rule`` says."""
+        await request.read()  # it has the whole call, even if the client does not wait for what becomes of it
         await asyncio.sleep(rule.delay)
         if rule.status is not None:
             headers = {} if rule.retry_after is None else {"Retry-After": f"{rule.retry_after}"}
