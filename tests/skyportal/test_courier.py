@@ -256,38 +256,6 @@ def process(settings: Settings, tmp_path: Path) -> services.Process:
 
 
 @pytest.mark.faults
-async def test_killed_again_and_again(settings: Settings, archive: Any, fake: Any, tmp_path: Path) -> None:
-    fake.fail(
-        Fault(probability=0.05, status=503),
-        Fault(probability=0.05, status=500),
-        Fault(method="POST|PUT", probability=0.1, drop=True),
-        Fault(delay=0.01),
-    )
-    for candid in range(60):
-        packet = archive.packet(candid, f"object {candid % 20}", 2459000.5 + candid)
-        archive.both(packet, archive.a_pass(1), archive.a_pass(2, update_annotations=True))
-    child = process(settings, tmp_path)
-    try:
-        for count in (10, 30, 50, 70, 90):
-            child.start()
-            await until(lambda wanted=count: len(fake.memory.candidates) >= wanted)
-            child.kill()
-        child.start()
-        await until(archive.all_are("delivered"))
-    finally:
-        await asyncio.to_thread(child.stop)
-    memory = fake.memory
-    assert each_once(fake)
-    assert len(memory.candidates) == 120
-    assert len(memory.annotations) == 40
-    assert len(memory.photometry) == 60
-    assert len(memory.thumbnails) == 60
-    for name in {each["id"] for each in memory.candidates}:
-        order = [each["passing_alert_id"] for each in memory.candidates if each["id"] == name]
-        assert order == sorted(order)
-
-
-@pytest.mark.faults
 async def test_sigterm_ends_it_in_good_order(settings: Settings, archive: Any, fake: Any, tmp_path: Path) -> None:
     child = process(settings, tmp_path)
     child.start()
