@@ -106,6 +106,10 @@ class FilterRunner:
         if self._loaded_at is not None and now - self._loaded_at < self._limits.reload_seconds:
             return
         active = filters.load_active(self._system, self._survey.alerts)
+        for one in active:
+            known = self._active.get(one.filter_id)
+            if one.troubles and (known is None or known.troubles != one.troubles):
+                log.warning("filter %s: left out: %s", one.filter_id, dict(one.troubles))
         self._active = {one.filter_id: one for one in active}
         self._arrange(active)
         self._loaded_at = now

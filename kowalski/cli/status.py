@@ -70,7 +70,9 @@ def _work(found: Status, console: Console) -> None:
         console.print(f"dead letters: {found.dead_letters}{hint}")
     if found.outbox is not None:
         waiting = f", the oldest for {found.outbox_age:.0f} s" if found.outbox_age is not None else ""
-        console.print("outbox: " + ", ".join(f"{count} {state}" for state, count in found.outbox.items()) + waiting)
+        hint = " (see ./kowalski.py outbox list)" if found.outbox.get("failed") else ""
+        counts = ", ".join(f"{count} {state}" for state, count in found.outbox.items())
+        console.print(f"outbox: {counts}{waiting}{hint}")
     for survey, models in found.models.items():
         console.print(
             f"{survey}: scores by " + (", ".join(f"{name} {version}" for name, version in models.items()) or "none")

@@ -164,6 +164,7 @@ def _ask_database(settings: Settings, status: Status) -> None:
                 if report.get("trouble"):
                     status.problems.append(f"{report['_id']} waits: {report['trouble']}")
             _add_workers(status, reports.read(system, "worker"))
+            _add_courier(status, reports.read(system, "courier"))
             shown = {"_id": 0, "filter_id": 1, "group_id": 1, "catalog": 1, "suspended": 1}
             status.schema_changes = dict(schema_changes.listing(system))
             status.suspended_filters = list(system[names.FILTERS].find({"suspended": {"$ne": None}}, shown))
@@ -176,6 +177,13 @@ def _add_outbox(status: Status, counts: dict[str, Any]) -> None:
     status.outbox = counts
     if oldest is not None:
         status.outbox_age = (datetime.now(UTC) - oldest).total_seconds()
+
+
+def _add_courier(status: Status, found: Iterable[Document]) -> None:
+    """Tell why the outbox grows, while a courier runs and can't deliver."""
+    for report in found:
+        if datetime.now(UTC) - report["at"].replace(tzinfo=UTC) < FRESH and report.get("away"):
+            status.problems.append(f"the courier waits: {report['last_error']}")
 
 
 def _add_workers(status: Status, found: Iterable[Document]) -> None:

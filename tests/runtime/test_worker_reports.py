@@ -1,4 +1,4 @@
-"""What ``status`` makes of the reports of several workers."""
+"""What ``status`` makes of the reports of several workers, and of the courier's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kowalski.cli.status import _shortcomings
-from kowalski.runtime.status import Status, _add_workers
+from kowalski.runtime.status import Status, _add_courier, _add_workers
 
 
 def report(age: float = 0.0, **summary: Any) -> dict[str, Any]:
@@ -26,3 +26,10 @@ def test_workers_are_summed_up() -> None:
         "ZTF: 5 alerts without a score of braai: stamps",
         "ZTF: 1 alerts without a score of bts: features",
     ]
+
+
+def test_a_courier_that_waits_says_why() -> None:
+    status = Status([])
+    said = {"away": True, "last_error": "GET /api/streams: 503"}
+    _add_courier(status, [report() | said, report(age=3600.0) | said, report() | {"away": False, "last_error": "old"}])
+    assert status.problems == ["the courier waits: GET /api/streams: 503"]

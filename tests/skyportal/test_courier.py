@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from kowalski.archive import reports
+from kowalski.archive import outbox, reports
 from kowalski.config import Settings
 from kowalski.courier.courier import main
 from kowalski.testing import services
@@ -206,6 +207,24 @@ async def test_a_refused_candidate_fails_alone(settings: Settings, archive: Any,
     assert set(archive.outbox.find_one({"_id.candid": 1})["refused"]) == {"candidate:1:1"}
 
 
+@pytest.mark.parametrize("path", ["/api/candidates", "/api/sources/.*/annotations", "/api/sources/.*/groups"])
+async def test_a_look_up_that_is_refused_fails_one_document(
+    settings: Settings, archive: Any, fake: Any, path: str
+) -> None:
+    fake.fail(Fault(method="HEAD|GET", path=path, status=403, times=1))
+    settings.skyportal.lanes = 1
+    saving = {"comment": None, "ignore_group_ids": [], "saver_id": None}
+    archive.both(archive.packet(1), archive.a_pass(1, autosave=saving))
+    archive.both(archive.packet(2, "another"), archive.a_pass(1, autosave=saving))
+    await deliver_all(settings, archive)
+    assert archive.states() == {1: "failed", 2: "delivered"}
+    assert "403" in archive.outbox.find_one({"_id.candid": 1})["error"]
+    outbox.retry(archive.outbox, [outbox.identity("ZTF", 1)], datetime.now(UTC))
+    await deliver_all(settings, archive)
+    assert archive.states() == {1: "delivered", 2: "delivered"}
+    assert len(fake.memory.sources) == 2
+
+
 async def test_an_object_that_skyportal_refuses_gets_no_further_calls(
     settings: Settings, archive: Any, fake: Any
 ) -> None:
@@ -253,6 +272,43 @@ def process(settings: Settings, tmp_path: Path) -> services.Process:
     return services.Process(
         "courier", [sys.executable, "-c", code], services.environment(settings), tmp_path / "courier.log"
     )
+
+
+@pytest.mark.faults
+async def test_metrics_tell_size_and_age_of_the_outbox(
+    settings: Settings, archive: Any, fake: Any, tmp_path: Path
+) -> None:
+    (settings.skyportal.metrics_port,) = services.free_ports(1)
+    url = f"http://127.0.0.1:{settings.skyportal.metrics_port}/metrics"
+    archive.both(archive.packet(1, "delivered"))
+    archive.both(archive.packet(2, "failed"), archive.a_pass(1, 5000))
+    await deliver_all(settings, archive)
+    fake.fail(Fault(status=503))
+    archive.both(archive.packet(3, "pending"))
+
+    def shown() -> dict[str, float]:
+        try:
+            lines = httpx.get(url).text.splitlines()
+        except httpx.ConnectError:  # it is only starting
+            return {}
+        found = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in found}
+
+    child = process(settings, tmp_path)
+    child.start()
+    try:
+        await until(lambda: shown().get('kowalski_outlet_away{outlet="skyportal"}') == 1.0)
+        assert shown()['kowalski_outbox_documents{state="pending"}'] == 1.0
+        assert shown()['kowalski_outbox_documents{state="failed"}'] == 1.0
+        assert shown()["kowalski_outbox_oldest_seconds"] > 0.0
+        refused = 'kowalski_outlet_calls_total{call="HEAD candidates",outcome="TryAgain",outlet="skyportal"}'
+        assert shown()[refused] >= 1.0
+        fake.fail()
+        await until(lambda: shown().get('kowalski_outbox_documents{state="pending"}') == 0.0)
+        assert shown()['kowalski_outbox_delivered_total{outlet="skyportal"}'] == 1.0
+        assert shown()["kowalski_outbox_oldest_seconds"] == 0.0
+    finally:
+        await asyncio.to_thread(child.stop)
 
 
 @pytest.mark.faults
