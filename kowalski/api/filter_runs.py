@@ -13,6 +13,7 @@ from kowalski.archive import filter_statistics, filters
 from kowalski.archive.client import Document
 from kowalski.archive.filters import ActiveFilter, PipelineTextError
 from kowalski.broker.dryrun import Report, Span
+from kowalski.broker.evaluation import stages_on_archive
 from kowalski.surveys import Survey
 
 
@@ -26,14 +27,8 @@ async def test(archive: Archive, filter_id: int, body: FilterTest) -> RawCursor:
     """
     services = archive.services
     survey, one = await _version(services, filter_id, body.filter_version)
-    first, *prefix = survey.filter_prefix(None, one.permissions, past_only=True)
-    match = first["$match"]
-    if body.object_ids:
-        match[survey.object_id_field] = {"$in": body.object_ids}
-    if body.span is not None:
-        match["candidate.jd"] = {"$gte": body.span[0], "$lte": body.span[1]}
     return await services.data[survey.alerts].aggregate_raw_batches(
-        [{"$match": match}, *prefix, *one.pipeline],
+        stages_on_archive(survey, one, body.object_ids, body.span),
         allowDiskUse=False,
         maxTimeMS=body.max_time_ms,
         batchSize=BATCH,

@@ -119,6 +119,12 @@ async def of_filter(system: AsyncDatabase[Document], filter_id: int) -> dict[str
     return {document["_id"]["fid"]: _shown(document) async for document in found}
 
 
+def of_all(system: Database[Document]) -> dict[Key, dict[str, Any]]:
+    """Read the numbers of all filters; as `of_filter`, by number and version."""
+    found = system[names.FILTER_STATISTICS].find()
+    return {(each["_id"]["filter_id"], each["_id"]["fid"]): _shown(each) for each in found}
+
+
 async def remove(system: AsyncDatabase[Document], filter_id: int) -> None:
     """Forget the numbers of a filter."""
     await system[names.FILTER_STATISTICS].delete_many({"_id.filter_id": filter_id})

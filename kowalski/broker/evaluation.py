@@ -157,6 +157,27 @@ class Evaluation:
         self.aggregate(candids, permissions, [{"$count": "n"}], 10 * self._limits.batch_max_time_ms)
 
 
+def stages_on_archive(
+    survey: Survey, one: ActiveFilter, object_ids: Sequence[str] | None, span: tuple[float, float] | None
+) -> list[Document]:
+    """Build a pipeline that gives what a filter makes of alerts of the archive, as it saw them when they came in.
+
+    Parameters
+    ----------
+    object_ids
+        Objects whose alerts to take; None for all.
+    span
+        First and last Julian date (UTC) of the alerts; None for any.
+    """
+    first, *rest = survey.filter_prefix(None, one.permissions, past_only=True)
+    match = dict(first["$match"])
+    if object_ids:
+        match[survey.object_id_field] = {"$in": list(object_ids)}
+    if span is not None:
+        match["candidate.jd"] = {"$gte": span[0], "$lte": span[1]}
+    return [{"$match": match}, *rest, *one.pipeline]
+
+
 def new_passes() -> Passes:
     """Make room for passes."""
     return defaultdict(list)

@@ -15,6 +15,7 @@ from kowalski.cli import (
     deadletters,
     develop,
     down,
+    filters,
     logs,
     models,
     outbox,
@@ -40,8 +41,8 @@ Every command also takes `--config FILE` (as does the variable KOWALSKI_CONFIG):
 config.defaults.yaml, instead of config.yaml.
 """
 COMMANDS = (
-    up, down, status, logs, restart, run, stream, simulate, deadletters, outbox, catalogs, models, schemas, users,
-    test, develop,
+    up, down, status, logs, restart, run, stream, simulate, deadletters, outbox, filters, catalogs, models, schemas,
+    users, test, develop,
 )  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
