@@ -360,6 +360,7 @@ class SkyPortal(Section):
     token: str | None = None
     timeout_seconds: Seconds = 15.0
     settle_seconds: Seconds = 30.0
+    reconcile_seconds: Seconds = 600.0
     lanes: Positive = 8
     backoff_seconds: Seconds = 1.0
     backoff_max_seconds: Seconds = 60.0
