@@ -280,6 +280,7 @@ class SurveySwitch(Section):
     topics: str | None = None
     scheduler_address: Text | None = None
     classifications: bool = True
+    position_error: Annotated[float, Number, Field(gt=0, le=5.6)] | None = None
     schemas: SchemaSource = SchemaSource()
 
     @field_validator("topics")
