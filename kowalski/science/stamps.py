@@ -66,7 +66,7 @@ def read(data: bytes) -> Image:
     StampError
         If the bytes are cut off, damaged, larger than `MAX_BYTES` or hold no two-dimensional image.
     """
-    content = gunzip(data) if data[:2] == GZIP else data
+    content = unpacked(data)
     layout = _layout(content[:BLOCK])
     if layout is None:
         return _read_with_astropy(content)
@@ -78,6 +78,17 @@ def read(data: bytes) -> Image:
         return pixels.astype(np.float32)
     with np.errstate(over="ignore"):  # only wider numbers can be too large
         return pixels.astype(np.float32)
+
+
+def unpacked(data: bytes) -> bytes:
+    """Give the FITS file that a stamp is, out of its gzip if it is in one.
+
+    Raises
+    ------
+    StampError
+        If the gzip data are damaged or cut off, or hold more than `MAX_BYTES`.
+    """
+    return gunzip(data) if data[:2] == GZIP else data
 
 
 def gunzip(data: bytes, limit: int = MAX_BYTES) -> bytes:

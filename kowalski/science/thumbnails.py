@@ -10,15 +10,19 @@ import io
 import math
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from kowalski.science.colours import Colours, palette
+
 Pixels = NDArray[np.floating[Any]]
 Orientation = Iterable[Literal["flipud", "fliplr", "rot90"]]
 Stretch = Literal["percentile", "sigma"]
+Curve = Literal["linear", "log", "asinh", "sqrt"]
+AnyNumber = TypeVar("AnyNumber", bound=np.generic)
 
 SIZE = 168
 """Pixels on a side: 4 inches at 42 dots per inch."""
@@ -31,15 +35,13 @@ CLIP_SIGMA, CLIPS = 3.0, 5
 SKY_SIGMA = (4.0, 5.0)
 """Standard deviations of the sky below and above its median that become black and white."""
 LOG_SCALE = 1000.0
-"""Constant ``a`` of the stretch log(a x + 1) / log(a + 1)."""
+"""Constant ``a`` of the curve log(a x + 1) / log(a + 1)."""
+ASINH_SCALE = 0.1
+"""Constant ``a`` of the curve asinh(x / a) / asinh(1 / a)."""
 
-BONE_NODES = {
-    "red": ((0.0, 0.746032, 1.0), (0.0, 0.652778, 1.0)),
-    "green": ((0.0, 0.365079, 0.746032, 1.0), (0.0, 0.319444, 0.777778, 1.0)),
-    "blue": ((0.0, 0.365079, 1.0), (0.0, 0.444444, 1.0)),
-}
-"""The colour map "bone": where each channel bends, and its values there."""
 WHITE = 255
+NEARLY_LINEAR = ("bone", "gray")
+"""Colour maps of which a level may be resampled in place of its colour; the last one is white, like the margin."""
 
 
 def render(stamp: Pixels, *, orientation: Orientation = (), log: bool = True, stretch: Stretch = "percentile") -> bytes:
@@ -62,34 +64,62 @@ def render(stamp: Pixels, *, orientation: Orientation = (), log: bool = True, st
     bytes
         A PNG file, 168 x 168 pixels; a stamp that is not square is centred on white.
     """
-    image = _oriented(np.asarray(stamp, dtype=np.float64), orientation)
+    image = oriented(np.asarray(stamp, dtype=np.float64), orientation)
     if stretch == "sigma":
-        values = _filled(image, np.max)
+        values = filled(image, np.max)
         black, white = _around_the_sky(values)
     else:
-        values = _stretched(_filled(image, np.mean), log=log)
+        values = stretched(filled(image, np.mean), "log" if log else "linear")
         black, white = np.percentile(values, (LOWER, UPPER))
-    rows, columns = values.shape
-    vertical, horizontal = _resampling(rows, max(rows, columns)), _resampling(columns, max(rows, columns))
+    return paint(values, black, white)
+
+
+def paint(values: NDArray[np.float64], black: float, white: float, colours: Colours = "bone") -> bytes:
+    """Draw an image whose rows begin at the bottom as a PNG file.
+
+    Parameters
+    ----------
+    values
+        (rows, columns), finite; an image that is not square is centred on white.
+    black, white
+        Values that take the first and the last colour.
+    """
     span = white - black
     # Colours, not values, are resampled: what is saturated must not shine into its surroundings.
-    grey = np.clip((values - black) * (256.0 / span), 0.0, 255.0) if span > 0.0 else np.zeros_like(values)
-    level = horizontal.apply(vertical.apply(grey).T).T[::-1]  # row 0 is at the bottom
+    level = np.clip((values - black) * (256.0 / span), 0.0, 255.0) if span > 0.0 else np.zeros_like(values)
+    table = palette(colours)
+    if colours in NEARLY_LINEAR:
+        picture = Image.fromarray(_enlarged(level))
+        picture.putpalette(table)
+    else:
+        layers = np.frombuffer(table, np.uint8).reshape(-1, 3)[level.astype(np.uint8)].astype(np.float64)
+        picture = Image.fromarray(np.stack([_enlarged(layers[..., channel]) for channel in range(3)], axis=-1))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def _enlarged(layer: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Resample values from 0 to 255 onto the canvas, row 0 at the bottom."""
+    rows, columns = layer.shape
+    vertical, horizontal = _resampling(rows, max(rows, columns)), _resampling(columns, max(rows, columns))
+    drawn = horizontal.apply(vertical.apply(layer).T).T[::-1]
     canvas = np.full((SIZE, SIZE), WHITE, dtype=np.uint8)
     top, left = vertical.begin, horizontal.begin
-    canvas[top : top + level.shape[0], left : left + level.shape[1]] = level
-    return _png(canvas)
+    canvas[top : top + drawn.shape[0], left : left + drawn.shape[1]] = drawn
+    return canvas
 
 
-def _oriented(image: NDArray[np.float64], orientation: Orientation) -> NDArray[np.float64]:
-    turns: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]]
+def oriented(image: NDArray[AnyNumber], orientation: Orientation) -> NDArray[AnyNumber]:
+    """Turn an image, (rows, columns), in order."""
+    turns: dict[str, Callable[[NDArray[AnyNumber]], NDArray[AnyNumber]]]
     turns = {"flipud": np.flipud, "fliplr": np.fliplr, "rot90": np.rot90}
     for name in orientation:
         image = turns[name](image)
     return image
 
 
-def _filled(image: NDArray[np.float64], of: Callable[[NDArray[np.float64]], Any]) -> NDArray[np.float64]:
+def filled(image: NDArray[np.float64], of: Callable[[NDArray[np.float64]], Any]) -> NDArray[np.float64]:
     """Put a value of the good pixels, their mean say, in place of missing ones and of fill values."""
     bad = ~(np.abs(image) <= ABSURD)
     if not bad.any():
@@ -110,12 +140,21 @@ def _around_the_sky(image: NDArray[np.float64]) -> tuple[float, float]:
     return median - SKY_SIGMA[0] * sigma, median + SKY_SIGMA[1] * sigma
 
 
-def _stretched(image: NDArray[np.float64], *, log: bool) -> NDArray[np.float64]:
+def stretched(image: NDArray[np.float64], curve: Curve) -> NDArray[np.float64]:
+    """Bring an image to 0 … 1 and bend that by a curve; one without structure becomes 0."""
     low, high = image.min(), image.max()
     if low == high:
         return np.zeros_like(image)
     scaled: NDArray[np.float64] = (image - low) / (high - low)
-    return np.log1p(LOG_SCALE * scaled) / math.log1p(LOG_SCALE) if log else scaled
+    match curve:
+        case "linear":
+            return scaled
+        case "log":
+            return np.log1p(LOG_SCALE * scaled) / math.log1p(LOG_SCALE)
+        case "asinh":
+            return np.arcsinh(scaled / ASINH_SCALE) / math.asinh(1.0 / ASINH_SCALE)
+        case "sqrt":
+            return np.sqrt(scaled)
 
 
 class _Resampling(NamedTuple):
@@ -161,20 +200,3 @@ def _resampling(pixels: int, longest: int) -> _Resampling:
         taps = np.floor(at).astype(np.intp) + np.arange(1 - math.ceil(reach), math.ceil(reach) + 1)[:, None]
         weights = 0.5 + 0.5 * np.cos(np.pi * np.minimum(np.abs(taps - at) / reach, 1.0))
     return _Resampling(begin, np.clip(taps, 0, pixels - 1), weights / weights.sum(axis=0))
-
-
-@cache
-def _palette() -> bytes:
-    """Give the 256 colours of "bone", three bytes each."""
-    steps = np.linspace(0.0, 1.0, 256)
-    channels = [np.interp(steps, *nodes) for nodes in BONE_NODES.values()]
-    # the nodes are rounded decimals: without the small addition, whole levels would fall to the one below
-    return (np.stack(channels, axis=1) * 255.0 + 1e-9).astype(np.uint8).tobytes()
-
-
-def _png(levels: NDArray[np.uint8]) -> bytes:
-    picture = Image.fromarray(levels)
-    picture.putpalette(_palette())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=4)
-    return buffer.getvalue()
