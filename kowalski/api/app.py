@@ -8,7 +8,7 @@ from aiohttp import web
 
 from kowalski import config
 from kowalski.api import middleware, openapi, services
-from kowalski.api.handlers import auth, docs, filters, ping, queries, skymaps, users
+from kowalski.api.handlers import auth, classifications, cutouts, docs, filters, ping, queries, skymaps, triggers, users
 from kowalski.api.routes import Route, guarded
 from kowalski.config import Settings
 from kowalski.runtime import logs
@@ -20,13 +20,12 @@ ROUTES: tuple[Route, ...] = (
     *queries.ROUTES,
     *filters.ROUTES,
     *skymaps.ROUTES,
+    *cutouts.ROUTES,
+    *classifications.ROUTES,
+    *triggers.ROUTES,
     *docs.ROUTES,
 )
 """Everything the API serves. ``HEAD`` is not among it: clients have always got 405 for that."""
-
-
-MAX_LINE = 64 * 1024
-"""Bytes of a URL or a header. What is longer is refused before any of our code sees it, and not in JSON."""
 
 
 def create_app(settings: Settings | None = None) -> web.Application:
@@ -44,7 +43,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
     app = web.Application(
         middlewares=[middleware.observe, middleware.cross_origin, middleware.answer_errors],
         client_max_size=chosen.server.client_max_size,
-        handler_args={"max_line_size": MAX_LINE, "max_field_size": MAX_LINE},
+        handler_args={"max_line_size": 16 * 1024, "max_field_size": 16 * 1024},
     )
 
     async def provided(app: web.Application) -> AsyncIterator[None]:
