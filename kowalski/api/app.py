@@ -28,6 +28,10 @@ ROUTES: tuple[Route, ...] = (
 """Everything the API serves. ``HEAD`` is not among it: clients have always got 405 for that."""
 
 
+MAX_LINE = 64 * 1024
+"""Bytes of a URL or a header. What is longer is refused before any of our code sees it, and not in JSON."""
+
+
 def create_app(settings: Settings | None = None) -> web.Application:
     """Build the application.
 
@@ -43,7 +47,7 @@ def create_app(settings: Settings | None = None) -> web.Application:
     app = web.Application(
         middlewares=[middleware.observe, middleware.cross_origin, middleware.answer_errors],
         client_max_size=chosen.server.client_max_size,
-        handler_args={"max_line_size": 16 * 1024, "max_field_size": 16 * 1024},
+        handler_args={"max_line_size": MAX_LINE, "max_field_size": MAX_LINE},
     )
 
     async def provided(app: web.Application) -> AsyncIterator[None]:

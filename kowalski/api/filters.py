@@ -25,7 +25,7 @@ from kowalski.archive.automation import AutoFollowup, Autosave, Block
 from kowalski.archive.client import Document
 from kowalski.archive.filters import FLAGS, FilterConflictError, PipelineTextError, Stage
 from kowalski.science.dates import moment_of
-from kowalski.surveys import SURVEYS, Survey
+from kowalski.surveys import SURVEYS, Survey, joins
 
 TRIAL_MS = 3000
 BLOCKS: dict[str, type[Block]] = {"autosave": Autosave, "auto_followup": AutoFollowup}
@@ -212,7 +212,7 @@ async def _try(services: Services, survey: Survey, permissions: Sequence[int], s
         return f"WARNING: not tried, there are no documents in {survey.alerts} collection"
     prefix = survey.filter_prefix([newest["_id"]], permissions)
     try:
-        cursor = await alerts.aggregate([*prefix, *stages], allowDiskUse=False, maxTimeMS=TRIAL_MS)
+        cursor = await alerts.aggregate([*prefix, *joins.woven(survey, stages)], allowDiskUse=False, maxTimeMS=TRIAL_MS)
         await cursor.to_list()
     except OperationFailure as error:
         raise ApiError(f"pipeline is invalid: {(error.details or {}).get('errmsg', error)}"[:MAX_TEXT]) from error

@@ -1,4 +1,4 @@
-"""Indexes of the archive: those of a survey's collections come from the configuration, the rest from the code."""
+"""Indexes of the archive: those by which users search come from the configuration, the rest from the code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pymongo.errors import CollectionInvalid, OperationFailure
 
 from kowalski.archive import names
 from kowalski.archive.client import Document
+from kowalski.archive.places import CELL
 from kowalski.config import Settings
 from kowalski.surveys.base import Survey
 
@@ -22,6 +23,7 @@ def ensure(data: Database[Document], settings: Settings, survey: Survey) -> None
     for name in (survey.alerts, survey.objects):
         _create(data, name)
     if settings.database.build_indexes:
+        data[survey.objects].create_index([(CELL, ASCENDING)], name="cell")
         for name in (survey.alerts, survey.objects):
             models = [
                 IndexModel([(field, kind) for field, kind in index.fields], name=index.name, unique=index.unique)

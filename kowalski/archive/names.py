@@ -10,5 +10,23 @@ OUTBOX = "outbox"
 DEAD_LETTERS = "dead_letters"
 REPORTS = "reports"
 SCHEMAS = "schemas"
+KNOWN_OBJECTS = "known_objects"
+MARKS = "marks"
+"""How far work has got that goes on now and then."""
 
-SYSTEM = frozenset({USERS, FILTERS, FILTER_STATISTICS, LOGINS, COUNTS, AUDIT, OUTBOX, DEAD_LETTERS, REPORTS})
+SYSTEM = frozenset(
+    {
+        USERS,
+        FILTERS,
+        FILTER_STATISTICS,
+        LOGINS,
+        COUNTS,
+        AUDIT,
+        OUTBOX,
+        DEAD_LETTERS,
+        REPORTS,
+        SCHEMAS,
+        KNOWN_OBJECTS,
+        MARKS,
+    }
+)

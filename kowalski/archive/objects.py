@@ -19,6 +19,7 @@ from pymongo.errors import BulkWriteError
 
 from kowalski.archive.alerts import duplicates
 from kowalski.archive.client import Document
+from kowalski.archive.places import CELL
 from kowalski.surveys.base import History
 
 Row = dict[str, Any]
@@ -37,11 +38,17 @@ class Known:
         By history: how many rows are stored in all.
     past
         (jd, magpsf) of all stored detections, if they were asked for.
+    aliases
+        The object in other surveys: survey -> names.
+    placed
+        Whether it says where it is.
     """
 
     rows: dict[str, list[Row]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     past: list[tuple[float, float]] = field(default_factory=list)
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+    placed: bool = False
 
 
 def recall(
@@ -60,7 +67,7 @@ def recall(
     light_curve
         Names of a history and its field of magnitudes, if all past detections are wanted.
     """
-    shown: Expression = {}
+    shown: Expression = {"aliases": 1, CELL: 1}
     for history in histories:
         rows = f"${history.name}"
         recent = {"$filter": {"input": rows, "as": "row", "cond": {"$gte": ["$$row.jd", since]}}}
@@ -80,6 +87,8 @@ def _known(document: Document, histories: Sequence[History]) -> Known:
         rows={name: document[name] for name in held},
         sizes={name: document[f"n_{name}"] for name in held},
         past=[(jd, mag) for jd, mag in document.get("past", ()) if mag is not None],
+        aliases=document.get("aliases", {}),
+        placed="coordinates" in document,
     )
 
 

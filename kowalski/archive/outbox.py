@@ -1,6 +1,7 @@
 """The outbox: what has passed users' filters and is on its way to SkyPortal.
 
-One document per alert that passed, in the system database. The broker writes it before it commits the alert's Kafka
+One document per alert that passed, or that brings new photometry of an object that SkyPortal has, in the system
+database. The broker writes it before it commits the alert's Kafka
 offset; the courier works it off and records every step it has finished. Fields:
 
 ``_id``
@@ -137,7 +138,7 @@ def upsert(
     alert
         The alert that passed.
     passes
-        One mapping per filter with the keys `PASS_FIELDS`.
+        One mapping per filter with the keys `PASS_FIELDS`; none: only the photometry is to be delivered.
     photometry
         The object's light curve: see `kowalski.archive.curves`.
     kafka_timestamp
@@ -168,7 +169,7 @@ def upsert(
         "score": score_of(alert.document),
         "kafka_timestamp": Int64(kafka_timestamp),
         "created_at": moment,
-        "state": State.KEPT.value,
+        "state": (State.PENDING if deliver else State.KEPT).value,
         "passes": {},
         "photometry": photometry,
         "steps": [],

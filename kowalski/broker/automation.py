@@ -155,7 +155,7 @@ class Automation:
         answers: dict[tuple[int, str, int], Document],
     ) -> None:
         branches = {
-            f"b{at}": [{"$match": {"_id": {"$in": job.candids}}}, *job.pipeline, ANSWER]
+            f"b{at}": [{"$match": {"_id": {"$in": job.candids}}}, *self._evaluation.woven(job.pipeline), ANSWER]
             for at, (job, _) in enumerate(chosen)
         }
         candids = sorted({candid for job, _ in chosen for candid in job.passes})
@@ -179,7 +179,7 @@ class Automation:
             if self._failures[job.key] >= self._limits.max_failures:
                 one["troubles"][job.block] = "it keeps failing"
                 continue
-            stages = [*job.pipeline, ANSWER]
+            stages = [*self._evaluation.woven(job.pipeline), ANSWER]
             try:
                 found = self._evaluation.aggregate([candid], job.filter.permissions, stages, self._limits.max_time_ms)
             except OperationFailure as error:

@@ -63,6 +63,17 @@ class Batch:
             groups.setdefault(work.alert.object_id, []).append(work)
         return groups
 
+    def located(self) -> dict[str, Alert]:
+        """Choose the objects whose place all may know, each with the earliest alert that tells it.
+
+        What moves is left out, and so is an object of which only members of a program have seen alerts.
+        """
+        found: dict[str, Alert] = {}
+        for work in self.works:
+            if not work.alert.moves and self.survey.is_public(work.alert):
+                found.setdefault(work.alert.object_id, work.alert)
+        return found
+
     def reject(self, works: list[tuple[Work, str]], stage: str) -> None:
         """Take works out of the batch, each with the reason why ``stage`` refuses it."""
         if not works:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pymongo.database import Database
 
 from kowalski.archive import client as archive
+from kowalski.archive.aliases import Aliases
 from kowalski.archive.catalogs import Catalogs
 from kowalski.archive.client import Document
 from kowalski.broker.avro import Decoder
@@ -28,6 +29,7 @@ class WorkerContext:
     decoder: Decoder
     scorer: Scorer
     catalogs: Catalogs
+    aliases: Aliases
     filters: FilterRunner
 
     @classmethod
@@ -43,5 +45,6 @@ class WorkerContext:
             decoder=Decoder(SchemaStore.of(settings, survey)),
             scorer=Scorer.load(settings, survey.name),
             catalogs=Catalogs(data, settings.database.xmatch.get(survey.name, {})),
+            aliases=Aliases.of(data, settings, survey),
             filters=FilterRunner(data, system, survey, settings.filters),
         )

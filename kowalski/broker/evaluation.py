@@ -19,6 +19,7 @@ from kowalski.archive.client import Document
 from kowalski.archive.filters import ActiveFilter
 from kowalski.broker.attribution import attribution
 from kowalski.config.settings import Filters
+from kowalski.surveys import joins
 from kowalski.surveys.base import Survey
 
 Passes = dict[int, list[dict[str, Any]]]
@@ -67,6 +68,7 @@ class Evaluation:
         self._limits = limits
         self._book = book
         self._past_only = past_only
+        self._woven: dict[tuple[int, str], list[Document]] = {}
 
     def one(self, one: ActiveFilter, candids: Sequence[int], passes: Passes) -> None:
         """Run one filter; what it passes is added to ``passes``."""
@@ -83,7 +85,7 @@ class Evaluation:
         pymongo.errors.PyMongoError
             If MongoDB can't do its part; what is a filter's own fault goes into the book and is never raised.
         """
-        branches = {f"f{index}": [*one.pipeline, ANSWER] for index, one in enumerate(chosen)}
+        branches = {f"f{index}": self._stages(one) for index, one in enumerate(chosen)}
         permissions = chosen[0].permissions
         limit, start = self._limits.batch_max_time_ms, time.monotonic()
         answer: Document | None = None
@@ -126,7 +128,7 @@ class Evaluation:
             trouble: str | None = None
             results: list[Document] = []
             try:
-                results = self.aggregate([candid], one.permissions, [*one.pipeline, ANSWER], limit)
+                results = self.aggregate([candid], one.permissions, self._stages(one), limit)
             except OperationFailure as error:
                 self.check_prefix([candid], one.permissions)
                 trouble = reason(error)
@@ -144,6 +146,17 @@ class Evaluation:
                     passes[candid].append(_passed(one, results[0]))
             elif self._book.failed(one, trouble, taken):
                 return
+
+    def woven(self, pipeline: Sequence[Document]) -> list[Document]:
+        """Give a pipeline with the look-ups of other surveys that it uses."""
+        return joins.woven(self._survey, pipeline, past_only=self._past_only)
+
+    def _stages(self, one: ActiveFilter) -> list[Document]:
+        """What runs for a filter; made once per version, because all pipelines are looked through for it."""
+        key = (one.filter_id, one.fid)
+        if key not in self._woven:
+            self._woven[key] = [*self.woven(one.pipeline), ANSWER]
+        return self._woven[key]
 
     def aggregate(
         self, candids: Sequence[int], permissions: Sequence[int], stages: list[Document], max_time_ms: int
@@ -175,7 +188,7 @@ def stages_on_archive(
         match[survey.object_id_field] = {"$in": list(object_ids)}
     if span is not None:
         match["candidate.jd"] = {"$gte": span[0], "$lte": span[1]}
-    return [{"$match": match}, *rest, *one.pipeline]
+    return [{"$match": match}, *rest, *joins.woven(survey, one.pipeline, past_only=True)]
 
 
 def new_passes() -> Passes:

@@ -19,7 +19,7 @@ from kowalski.archive import dead_letters, names
 from kowalski.broker import evolution
 from kowalski.broker.batch import Batch, Packet, Rejected
 from kowalski.broker.context import WorkerContext
-from kowalski.broker.stages import crossmatch, decode, filter, handover, recall, score, store
+from kowalski.broker.stages import crossmatch, decode, filter, handover, link, recall, score, store
 
 Stage = Callable[[Batch, WorkerContext], None]
 
@@ -28,6 +28,7 @@ STAGES: tuple[tuple[str, Stage], ...] = (
     (score.NAME, score.score),
     (crossmatch.NAME, crossmatch.crossmatch),
     (store.NAME, store.store),
+    (link.NAME, link.link),
     (filter.NAME, filter.filter_alerts),
     (handover.NAME, handover.hand_over),
 )

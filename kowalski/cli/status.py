@@ -73,6 +73,10 @@ def _work(found: Status, console: Console) -> None:
         hint = " (see ./kowalski.py outbox list)" if found.outbox.get("failed") else ""
         counts = ", ".join(f"{count} {state}" for state, count in found.outbox.items())
         console.print(f"outbox: {counts}{waiting}{hint}")
+    if found.skyportal:
+        looked = found.skyportal["looked_through"]
+        since = "never yet" if looked is None else f"{looked:%Y-%m-%d %H:%M:%S} UTC"
+        console.print(f"SkyPortal: has {found.skyportal['objects']} objects; its sources were looked through: {since}")
     for survey, models in found.models.items():
         console.print(
             f"{survey}: scores by " + (", ".join(f"{name} {version}" for name, version in models.items()) or "none")

@@ -280,6 +280,7 @@ class SurveySwitch(Section):
     topics: str | None = None
     scheduler_address: Text | None = None
     classifications: bool = True
+    position_error: Annotated[float, Number, Field(gt=0, le=5.6)] | None = None
     schemas: SchemaSource = SchemaSource()
 
     @field_validator("topics")
@@ -360,6 +361,7 @@ class SkyPortal(Section):
     token: str | None = None
     timeout_seconds: Seconds = 15.0
     settle_seconds: Seconds = 30.0
+    reconcile_seconds: Seconds = 600.0
     lanes: Positive = 8
     backoff_seconds: Seconds = 1.0
     backoff_max_seconds: Seconds = 60.0

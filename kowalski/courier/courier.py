@@ -75,6 +75,7 @@ class Courier:
     async def run(self) -> None:
         """Deliver until `stop` is called."""
         reporter = asyncio.create_task(self._report_regularly())
+        attendant = asyncio.create_task(self._outlet.attend())
         try:
             await self._queue_ready()
             while not self._stopping.is_set():
@@ -82,7 +83,7 @@ class Courier:
                 await self._wait()
             await asyncio.gather(*self._lanes.values())
         finally:
-            for task in (reporter, *self._lanes.values()):
+            for task in (reporter, attendant, *self._lanes.values()):
                 task.cancel()
         await self._report()
 

@@ -35,6 +35,10 @@ class Outlet(Protocol):
         """
         ...
 
+    async def attend(self) -> None:
+        """Do what is to be done beside deliveries, until cancelled; may end at once."""
+        ...
+
     async def aclose(self) -> None:
         """Close all connections."""
         ...

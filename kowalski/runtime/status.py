@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException
 from pymongo.errors import PyMongoError
 
 from kowalski import surveys
-from kowalski.archive import client, names, outbox, reports, schema_changes
+from kowalski.archive import client, known_objects, names, outbox, reports, schema_changes
 from kowalski.archive.client import Document
 from kowalski.broker.lag import consumer_lag
 from kowalski.config import Settings
@@ -91,6 +91,8 @@ class Status:
     missing_models: dict[str, dict[str, str]] = field(default_factory=dict)
     absent_scores: dict[str, dict[str, int]] = field(default_factory=dict)
     missing_catalogs: dict[str, dict[str, str]] = field(default_factory=dict)
+    skyportal: dict[str, Any] = field(default_factory=dict)
+    """How many objects SkyPortal is known to have, and up to when its sources were looked through."""
     suspended_filters: list[dict[str, Any]] = field(default_factory=list)
     schema_changes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -160,6 +162,8 @@ def _ask_database(settings: Settings, status: Status) -> None:
             system = client.system_database(connection, settings)
             status.dead_letters = system[names.DEAD_LETTERS].estimated_document_count()
             _add_outbox(status, dict(outbox.counts(system)))
+            if settings.skyportal.enabled:
+                status.skyportal = known_objects.summary(system)
             for report in reports.read(system, "broker"):
                 if report.get("trouble"):
                     status.problems.append(f"{report['_id']} waits: {report['trouble']}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from datetime import datetime
 from http import HTTPStatus
+from itertools import count
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -27,6 +30,7 @@ from kowalski.skyportal.payloads import (
     PhotometryPut,
     Saved,
     SourceGroup,
+    SourcePage,
     SourcePost,
     ThumbnailPost,
 )
@@ -34,6 +38,8 @@ from kowalski.skyportal.transport import Done, Observer, Transport
 
 PAGE = 1000
 """Follow-up requests per page: the most that SkyPortal gives."""
+SOURCES_PAGE = 500
+"""Sources per page, likewise."""
 
 
 class SkyPortal:
@@ -117,6 +123,16 @@ class SkyPortal:
     async def post_source(self, source: SourcePost) -> Saved:
         """Save an object to groups; a group that holds it stays as it is."""
         return _read(Saved, await self._transport.call("POST", "/api/sources", body=source))
+
+    async def sources_since(self, moment: datetime | None) -> AsyncIterator[list[str]]:
+        """List the names of sources made or changed since ``moment`` (UTC), page by page; None: of all."""
+        since = {} if moment is None else {"createdOrModifiedAfter": moment.replace(tzinfo=None).isoformat()}
+        for number in count(1):
+            page = {**since, "numPerPage": f"{SOURCES_PAGE}", "pageNumber": f"{number}"}
+            answer = _read(SourcePage, await self._transport.call("GET", "/api/sources", page))
+            yield [each.id for each in answer.sources]
+            if len(answer.sources) < SOURCES_PAGE:
+                return
 
     async def comments(self, object_id: str) -> list[Comment]:
         """List the comments on an object that the token may see."""

@@ -16,7 +16,10 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
+from pymongo.asynchronous.database import AsyncDatabase
+
 from kowalski import surveys
+from kowalski.archive import known_objects
 from kowalski.archive.client import Document
 from kowalski.archive.curves import Curves
 from kowalski.courier.errors import Refused
@@ -53,6 +56,7 @@ class Tools:
     directory: Directory
     material: Material
     locks: Allocations
+    system: AsyncDatabase[Document]
 
 
 class Delivery:
@@ -88,9 +92,13 @@ class Delivery:
         if self._known is None:  # must be on record before the first call makes SkyPortal know the object
             self._known = await self._tools.skyportal.knows(self._object_id)
             await self._progress.record(known=self._known)
+        if not self._known and not self._passes:
+            await known_objects.forget(self._tools.system, self._object_id)
+            return
         await self._candidates()
         if not self._known and not any(self._progress.is_done(_candidate(key)) for key in self._passes):
             return  # every filter was refused: SkyPortal has no object to add to
+        await known_objects.add(self._tools.system, [self._object_id])
         taken = {key: one for key, one in self._passes.items() if _candidate(key) not in self.refused}
         saver = Saver(self._tools.skyportal, self._progress, taken)
         await self._annotations(taken)

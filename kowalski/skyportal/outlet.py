@@ -16,6 +16,7 @@ from kowalski.skyportal.delivery import Delivery, Tools
 from kowalski.skyportal.directory import Directory
 from kowalski.skyportal.followups import allocations
 from kowalski.skyportal.material import Material
+from kowalski.skyportal.reconciliation import Reconciler
 
 
 class SkyPortalOutlet:
@@ -41,7 +42,8 @@ class SkyPortalOutlet:
         stopping: Callable[[], bool],
     ) -> None:
         self._skyportal = SkyPortal(settings, observer(self.name))
-        self._tools = Tools(self._skyportal, Directory(self._skyportal), Material(data), allocations())
+        self._tools = Tools(self._skyportal, Directory(self._skyportal), Material(data), allocations(), system)
+        self._reconciler = Reconciler(self._skyportal, system, settings.reconcile_seconds)
         self._desk = Desk(Queue(system), stopping, settings.settle_seconds)
 
     async def deliver(self, document: Document) -> Mapping[str, str]:
@@ -49,6 +51,10 @@ class SkyPortalOutlet:
         delivery = Delivery(self._tools, self._desk, document)
         await delivery.run()
         return delivery.refused
+
+    async def attend(self) -> None:
+        """Keep track of what SkyPortal has: see `kowalski.skyportal.reconciliation`."""
+        await self._reconciler.run()
 
     async def aclose(self) -> None:
         """Close all connections."""

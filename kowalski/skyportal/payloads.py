@@ -207,6 +207,18 @@ class Group(Answer):
         return self.nickname or self.name
 
 
+class SourceName(Answer):
+    """A source in a list of sources."""
+
+    id: str
+
+
+class SourcePage(Answer):
+    """A page of ``GET /api/sources``."""
+
+    sources: list[SourceName]
+
+
 class Annotation(Answer):
     """An annotation that SkyPortal has."""
 

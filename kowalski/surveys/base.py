@@ -138,6 +138,11 @@ class Survey(ABC):
     """The history that holds an object's detections, and its field of magnitudes."""
     program_field: ClassVar[str | None] = None
     """Field of the alert document that holds the program id, where filters see some programs only."""
+    public_programs: ClassVar[frozenset[int]] = frozenset({1})
+    """Programs whose alerts everybody may see, where there are programs."""
+    position_error: ClassVar[float] = 1.0
+    """How far an object's position may be off, arcsec: objects of two surveys within both errors (in quadrature) are
+    taken for the same."""
     kept_fields: ClassVar[tuple[str, ...]] = (
         "schemavsn",
         "publisher",
@@ -226,6 +231,15 @@ class Survey(ABC):
         keeps = self.keeps(candidate, jd)
         return Alert(candid, object_id, jd, ra, dec, document, histories, self.stamps_of(packet), keeps)
 
+    def is_public(self, alert: Alert) -> bool:
+        """Whether everybody may see an alert."""
+        if self.program_field is None:
+            return True
+        value: Any = alert.document
+        for part in self.program_field.split("."):
+            value = value.get(part)
+        return value in self.public_programs
+
     def object_name(self, packet: Record) -> str | None:
         """Name the object of a packet; None if it is none of this survey's."""
         name = packet.get(self.object_id_field)
@@ -292,9 +306,11 @@ class Survey(ABC):
             match[self.program_field] = {"$in": list(permissions)}
         shown: Stage = dict.fromkeys((self.object_id_field, *self.kept_fields), 1)
         joined = {"$arrayElemAt": ["$aux", 0]}
-        shown["cross_matches"] = {"$getField": {"field": "cross_matches", "input": joined}}
+        for name in ("cross_matches", "aliases"):
+            shown[name] = {"$getField": {"field": name, "input": joined}}
         for history in self.histories:
-            shown[history.name] = self._visible_rows(history, permissions, past_only=past_only)
+            rows = {"$ifNull": [{"$arrayElemAt": [f"$aux.{history.name}", 0]}, []]}
+            shown[history.name] = self.visible_rows(history, rows, "$candidate.jd", permissions, past_only=past_only)
         return [
             {"$match": match},
             FENCE,
@@ -322,14 +338,24 @@ class Survey(ABC):
             self.objects: Guard({"$or": [*mine, *nobodys]}, ({"$set": thinned},), rows),
         }
 
-    def _visible_rows(self, history: History, permissions: Sequence[int], *, past_only: bool) -> Stage:
-        conditions: list[Stage] = [{"$lt": [{"$subtract": ["$candidate.jd", "$$item.jd"]}, history.days]}]
+    def visible_rows(
+        self, history: History, rows: Stage, jd: str, permissions: Sequence[int], *, past_only: bool
+    ) -> Stage:
+        """Build the expression that leaves of ``rows`` what filters see.
+
+        Parameters
+        ----------
+        jd
+            Expression of the alert's time.
+        permissions, past_only
+            As for `filter_prefix`.
+        """
+        conditions: list[Stage] = [{"$lt": [{"$subtract": [jd, "$$item.jd"]}, history.days]}]
         if past_only:
-            conditions.append({"$lt": ["$$item.jd", "$candidate.jd"]})
+            conditions.append({"$lt": ["$$item.jd", jd]})
         if history.by_program:
             conditions.append({"$in": ["$$item.programid", list(permissions)]})
         conditions += [{"$eq": [f"$$item.{name}", value]} for name, value in history.match.items()]
-        rows = {"$ifNull": [{"$arrayElemAt": [f"$aux.{history.name}", 0]}, []]}
         return {"$filter": {"input": rows, "as": "item", "cond": {"$and": conditions}}}
 
 

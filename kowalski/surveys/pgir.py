@@ -12,6 +12,7 @@ class PGIR(Survey):
     topics = r"^pgir_(?P<date>[0-9]{8})$"
     topic = "pgir_{night:%Y%m%d}"
     simulator = "kowalski.testing.simulator.pgir"
+    position_error = 5.0
     histories = (History("prv_candidates", key=("jd", "stackquadid", "subid", "candid"), days=1000.0),)
     stamp_orientation = ("fliplr", "rot90", "rot90", "rot90")
     instrument = "PGIR"

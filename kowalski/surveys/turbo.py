@@ -15,6 +15,7 @@ class TURBO(Survey):
     topics = r"^turbo_(?P<date>[0-9]{8})$"
     topic = "turbo_{night:%Y%m%d}"
     simulator = "kowalski.testing.simulator.turbo"
+    position_error = 5.0
     histories = (History("prv_candidates", key=("jd", "fid", "candid")),)
     program_field = "candidate.programid"
     instrument = "TURBO"

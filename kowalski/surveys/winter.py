@@ -20,6 +20,7 @@ class WINTER(Survey):
     topics = r"^winter_(?P<date>[0-9]{8})$"
     topic = "winter_{night:%Y%m%d}"
     simulator = "kowalski.testing.simulator.winter"
+    position_error = 1.0
     object_id_field = "objectid"
     histories = (History("prv_candidates", key=("jd", "fid", "candid"), days=1000.0),)
     stamp_fields = ("cutout_science", "cutout_template", "cutout_difference")

@@ -25,6 +25,7 @@ class ZTF(Survey):
     topics = r"^ztf_(?P<date>[0-9]{8})_programid[123]$"
     topic = "ztf_{night:%Y%m%d}_programid{program}"
     simulator = "kowalski.testing.simulator.ztf"
+    position_error = 1.5
     histories = (
         History("prv_candidates", key=("jd", "fid", "pid", "candid"), by_program=True),
         History("fp_hists", key=("jd",), prefer=("alert_mag",), by_program=True, match={"procstatus": "0"}),

@@ -17,7 +17,6 @@ from kowalski.archive.client import system_database
 from kowalski.config import Settings
 
 GONE = (401, {"status": "error", "message": "Unauthorized"})
-INVALID = (400, {"status": "error", "message": "token is invalid"})
 
 
 @pytest.fixture
@@ -26,41 +25,10 @@ def settings(settings: Settings) -> Settings:
     return settings
 
 
-def forge(settings: Settings, key: str | None = None, algorithm: str = "HS256", **payload: Any) -> str:
-    return jwt.encode(payload, key or settings.server.jwt_secret_key, algorithm)
-
-
-async def test_both_forms_of_the_header(user: Any) -> None:
-    for header in (user.token, f"Bearer {user.token}", f"bearer   {user.token}"):
-        status, _ = await user("GET", "/", headers={"Authorization": header})
-        assert status == 200, header
-
-
-async def test_no_token(nobody: Any) -> None:
-    for header in ("", "Bearer", "Bearer ", "bearer"):
-        assert await nobody("GET", "/", headers={"Authorization": header}) == GONE, header
-
-
-@pytest.mark.filterwarnings("ignore:The HMAC key")  # of the algorithm that is refused
-async def test_tokens_that_are_not_ours(archive: Settings, user: Any) -> None:
-    stamp = jwt.decode(user.token, options={"verify_signature": False})["stamp"]
-    wrong = {
-        "garbage": "no_token",
-        "another key": forge(archive, "another key of thirty-two letters", user_id="vera", stamp=stamp),
-        "another algorithm": forge(archive, algorithm="HS512", user_id="vera", stamp=stamp),
-        "no signature": jwt.encode({"user_id": "vera", "stamp": stamp}, None, "none"),
-        "no name": forge(archive, stamp=stamp),
-        "no text for a name": forge(archive, user_id=7, stamp=stamp),
-    }
-    for reason, token in wrong.items():
-        assert await user("GET", "/", headers={"Authorization": token}) == INVALID, reason
-    assert (await user("GET", "/", headers={"Authorization": forge(archive, user_id="vera", stamp=stamp)}))[0] == 200
-
-
 async def test_tokens_expire(archive: Settings, user: Any) -> None:
     claims = jwt.decode(user.token, options={"verify_signature": False})
     assert claims["exp"] == pytest.approx(time.time() + archive.server.jwt_exp_delta_seconds, abs=60)
-    old = forge(archive, **{**claims, "exp": int(time.time()) - 1})
+    old = jwt.encode({**claims, "exp": int(time.time()) - 1}, archive.server.jwt_secret_key)
     expected = (400, {"status": "error", "message": "token has expired"})
     assert await user("GET", "/", headers={"Authorization": old}) == expected
 
@@ -78,22 +46,6 @@ async def test_a_new_password_ends_old_tokens(admin: Any, user: Any) -> None:
     assert (await admin("POST", "/api/auth", {"username": "vera", "password": "rubin"}))[0] == 401
     again = await admin.log_in("vera", "cooper")
     assert (await again("GET", "/"))[0] == 200
-
-
-async def test_incomplete_logins(nobody: Any) -> None:
-    for body, message in (
-        ({"password": "x"}, "missing username"),
-        ({"username": "", "password": "x"}, "missing username"),
-        ({"username": "x"}, "missing password"),
-    ):
-        status, answer = await nobody("POST", "/api/auth", body)
-        assert status == 400
-        assert message in answer["message"]
-
-
-async def test_wrong_names_and_passwords_look_alike(nobody: Any) -> None:
-    for name, password in (("admin", "no"), ("nobody", "no")):
-        assert await nobody("POST", "/api/auth", {"username": name, "password": password}) == GONE
 
 
 async def test_an_account_is_throttled_without_locking_out_others(

@@ -31,7 +31,7 @@ def test_every_configured_index_is_there_and_serves(data: Database[Document], se
     for index in configured:
         assert found[index.name]["key"] == [tuple(field) for field in index.fields]
         assert found[index.name].get("unique", False) == index.unique
-    assert data[SURVEY.objects].index_information().keys() == {"_id_"}
+    assert data[SURVEY.objects].index_information().keys() == {"_id_", "cell"}
     place = {"radec_geojson": {"type": "Point", "coordinates": [-30.0, 20.0]}}
     data[SURVEY.alerts].insert_one({"_id": 1, "objectId": "ZTF23aaaaaaa", "candid": 1, "coordinates": place})
 

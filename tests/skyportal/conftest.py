@@ -143,13 +143,20 @@ class Archive:
         self.data[ZTF.objects].update_one({"_id": shaped.object_id}, {"$setOnInsert": rows}, upsert=True)
 
     def hand_over(self, packet: Document, *passes: Document, now: datetime | None = None) -> None:
+        self._put(packet, passes or (a_pass(),), now)
+
+    def hand_over_photometry(self, packet: Document) -> None:
+        """Hand over an alert that has passed no filter."""
+        self._put(packet, (), None)
+
+    def _put(self, packet: Document, passes: tuple[Document, ...], now: datetime | None) -> None:
         alert = ZTF.shape(packet)
         self.outbox.bulk_write(
             [
                 outbox.upsert(
                     "ZTF",
                     alert,
-                    passes or (a_pass(),),
+                    passes,
                     photometry=curves.collect(self.data, ZTF, [alert])[alert.candid].document(),
                     kafka_timestamp=0,
                     now=now or datetime.now(UTC),

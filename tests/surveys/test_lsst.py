@@ -92,14 +92,13 @@ def test_missing_values_of_rows_are_left_out(record: Record) -> None:
         ({"ra": None}, "diaSource.ra is null"),
         ({"midpointMjdTai": math.nan}, "impossible jd"),
         ({"diaSourceId": 1.5}, "candid 1.5 must be an integer"),
-        ({"psfFlux": "bright"}, None),
         ({"diaObjectId": 0, "ssObjectId": None}, "neither diaObjectId nor ssObjectId"),
     ],
 )
-def test_a_packet_without_what_is_promised_is_refused(record: Record, change: Record, text: str | None) -> None:
+def test_a_packet_without_what_is_promised_is_refused(record: Record, change: Record, text: str) -> None:
     record["diaSource"] = record["diaSource"] | change
     record["diaObject"] = None
-    with pytest.raises(PacketError if text else TypeError, match=text):
+    with pytest.raises(PacketError, match=text):
         LSST.shape(record)
     del record["diaSource"]["ra"]
     with pytest.raises(PacketError, match=r"diaSource\.ra is missing"):

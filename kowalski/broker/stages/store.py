@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pymongo import UpdateOne
 
-from kowalski.archive import alerts, objects
+from kowalski.archive import alerts, objects, places
 from kowalski.archive.client import Document
 from kowalski.broker.batch import Batch, Work
 from kowalski.broker.context import WorkerContext
@@ -42,8 +42,9 @@ def _store_objects(batch: Batch, context: WorkerContext) -> None:
     collection, histories = context.data[batch.survey.objects], batch.survey.histories
     groups = batch.objects()
     rows = {object_id: _rows(works, histories) for object_id, works in groups.items()}
+    found_places = _places(batch)
     new = [
-        _object_document(object_id, groups[object_id][0], rows[object_id], batch)
+        _object_document(object_id, groups[object_id][0], rows[object_id], found_places.get(object_id), batch)
         for object_id in groups
         if object_id not in batch.known
     ]
@@ -51,6 +52,9 @@ def _store_objects(batch: Batch, context: WorkerContext) -> None:
     met = objects.insert_new(collection, new)
     appended, merged = _updates(batch, rows)
     merged += [objects.merge_rows(object_id, histories, rows[object_id]) for object_id in met]
+    merged += [
+        places.set_place(object_id, found) for object_id, found in found_places.items() if object_id in batch.known
+    ]
     merged += [objects.set_matches(object_id, found) for object_id, found in _found_again(batch).items()]
     if appended:
         done = collection.bulk_write(list(appended.values()), ordered=False)
@@ -58,6 +62,20 @@ def _store_objects(batch: Batch, context: WorkerContext) -> None:
             merged += [objects.merge_rows(object_id, histories, rows[object_id]) for object_id in appended]
     if merged:
         collection.bulk_write(merged, ordered=False)
+
+
+def _places(batch: Batch) -> dict[str, Document]:
+    """Where objects are that say nothing of it yet and may: new ones, and those of which there were private alerts."""
+    located = {
+        object_id: alert
+        for object_id, alert in batch.located().items()
+        if object_id not in batch.known or not batch.known[object_id].placed
+    }
+    if not located:
+        return {}
+    ra = np.array([alert.ra for alert in located.values()])
+    dec = np.array([alert.dec for alert in located.values()])
+    return dict(zip(located, places.places(ra, dec), strict=True))
 
 
 def _found_again(batch: Batch) -> dict[str, dict[str, list[Document]]]:
@@ -80,10 +98,11 @@ def _rows(works: Iterable[Work], histories: tuple[History, ...]) -> Rows:
     }
 
 
-def _object_document(object_id: str, first: Work, rows: Rows, batch: Batch) -> Document:
+def _object_document(object_id: str, first: Work, rows: Rows, place: Document | None, batch: Batch) -> Document:
     """Build a new object; its earliest alert decides which histories it holds."""
     kept = {name: found for name, found in rows.items() if name in first.alert.keeps}
-    return {"_id": object_id, **kept, "cross_matches": batch.matches.get(object_id, {})}
+    document = {"_id": object_id, **kept, "cross_matches": batch.matches.get(object_id, {}), "aliases": {}}
+    return document if place is None else {**document, "coordinates": place}
 
 
 def _updates(batch: Batch, rows: dict[str, Rows]) -> tuple[dict[str, UpdateOne], list[UpdateOne]]:

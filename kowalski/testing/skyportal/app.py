@@ -43,7 +43,10 @@ Write = Callable[[State, Any, Record], Record]
 
 WRITES: dict[tuple[str, str], tuple[type[BaseModel], Write]] = {
     ("POST", "/api/candidates"): (shapes.Candidate, lambda state, given, _: state.memory.add_candidate(given)),
-    ("POST", "/api/sources"): (shapes.Source, lambda state, given, _: state.memory.add_source(given)),
+    ("POST", "/api/sources"): (
+        shapes.Source,
+        lambda state, given, query: state.memory.add_source(given, query["now"]),
+    ),
     ("POST", "/api/sources/{obj_id}/annotations"): (
         shapes.Annotation,
         lambda state, given, _: state.memory.add_annotation(given),
@@ -90,6 +93,7 @@ READS: dict[str, Read] = {
     ],
     "/api/streams": lambda *_: _numbered(STREAMS),
     "/api/groups/{number}": lambda state, query: state.memory.group(int(query["number"])),
+    "/api/sources": lambda state, query: state.memory.page_of_sources(query),
     "/api/sources/{obj_id}/annotations": lambda state, query: state.memory.annotations_of(query["obj_id"]),
     "/api/sources/{obj_id}/comments": lambda state, query: state.memory.comments_of(query["obj_id"]),
     "/api/sources/{obj_id}/groups": lambda state, query: [

@@ -45,6 +45,8 @@ class Memory:
         Those that were made by ``POST /_fake/groups``, by id.
     sources
         ``<object>|<group>`` -> record with who saved it (``saved_by``).
+    saved_at
+        Object -> when it was last saved (UTC, ISO 8601).
     comments
         All of them, in order.
     positions
@@ -62,6 +64,7 @@ class Memory:
     thumbnail_posts: Counter[str] = field(default_factory=Counter)
     groups: dict[int, shapes.Group] = field(default_factory=dict)
     sources: dict[str, Record] = field(default_factory=dict)
+    saved_at: dict[str, str] = field(default_factory=dict)
     comments: list[Record] = field(default_factory=list)
     positions: dict[str, tuple[float, float]] = field(default_factory=dict)
     facts: dict[str, shapes.Facts] = field(default_factory=dict)
@@ -165,7 +168,15 @@ class Memory:
         self.thumbnail_posts[key] += 1
         return {"id": len(self.thumbnails)}
 
-    def add_source(self, given: shapes.Source) -> Record:
+    def page_of_sources(self, query: Record) -> Record:
+        """List the sources that were made or changed after a moment, page by page."""
+        after = query.get("createdOrModifiedAfter", "")
+        names = sorted(name for name, moment in self.saved_at.items() if moment > after)
+        size, number = int(query.get("numPerPage", 100)), int(query.get("pageNumber", 1))
+        page = names[size * (number - 1) : size * number]
+        return {"sources": [{"id": name} for name in page], "totalMatches": len(names), "pageNumber": number}
+
+    def add_source(self, given: shapes.Source, now: str = "") -> Record:
         """Save an object to groups, except to those that don't want what others hold."""
         for group_id in given.group_ids:
             self._require_number(group_id, f"Cannot find group_id {group_id}. Please remove and try again.")
@@ -181,6 +192,7 @@ class Memory:
             if holding.isdisjoint(given.ignore_if_in_group_ids.get(str(group_id), ())):
                 saver = given.saver_per_group_id.get(str(group_id), 1)
                 self.sources.setdefault(f"{given.id}|{group_id}", {"saved_by": saver})
+                self.saved_at[given.id] = now
                 saved.append(group_id)
         return {"id": given.id, "saved_to_groups": saved}
 
