@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from kowalski.api.errors import BusyError
 from kowalski.archive.client import Role, connect, data_database
 from kowalski.archive.filters import ActiveFilter
-from kowalski.broker.dryrun import DryRun, Limits, Report, Span, last_night
+from kowalski.broker.dryrun import DryRun, Limits, Report
+from kowalski.broker.night import Span, last_night
 from kowalski.config import Settings
 from kowalski.surveys import Survey
 
@@ -44,7 +45,7 @@ class DryRuns:
         limits = Limits(max_time_ms, self._filters.dry_run_max_alerts)
 
         def work() -> Report | None:
-            found = span or last_night(self._data, survey, max_time_ms)
+            found = span or last_night(self._data[survey.alerts], max_time_ms)
             return None if found is None else run.run(found, limits)
 
         future = self._threads.submit(work)

@@ -12,8 +12,9 @@ from kowalski.api.services import Services
 from kowalski.archive import filter_statistics, filters
 from kowalski.archive.client import Document
 from kowalski.archive.filters import ActiveFilter, PipelineTextError
-from kowalski.broker.dryrun import Report, Span
+from kowalski.broker.dryrun import Report
 from kowalski.broker.evaluation import stages_on_archive
+from kowalski.broker.night import Span
 from kowalski.surveys import Survey
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from pymongo.errors import OperationFailure
+from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from kowalski.api import sandbox
 from kowalski.api.errors import (
@@ -86,7 +86,10 @@ async def _too_many(services: Services, survey: Survey, body: NewFilter, version
         "permissions": stored["permissions"],
     }
     one = filters.version_of(document, version["fid"])
-    report = await services.dry_runs.run(survey, one, None, limits.max_pass_rate_time_ms)
+    try:
+        report = await services.dry_runs.run(survey, one, None, limits.max_pass_rate_time_ms)
+    except ExecutionTimeout:
+        return "how much it passes can't be found out in filters.max_pass_rate_time_ms; save it with force"
     if report is None or report.pass_rate is None or report.pass_rate <= limits.max_pass_rate:
         return None
     return (

@@ -6,49 +6,32 @@ the night's alerts in random order: when its time is over, it has seen a fair sa
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 
-from pymongo import DESCENDING
 from pymongo.database import Database
 
 from kowalski.archive.client import Document
 from kowalski.archive.filters import ActiveFilter
 from kowalski.broker.attribution import attribution
 from kowalski.broker.evaluation import Evaluation, Passes, new_passes
+from kowalski.broker.night import Span, alerts_by_hour, draw
 from kowalski.config.settings import Filters
-from kowalski.science.dates import jd_of_midnight, moment_of
-from kowalski.surveys.base import Stage, Survey
+from kowalski.science.dates import moment_of
+from kowalski.surveys.base import Survey
 
 BATCH, BATCH_ALONE = 128, 8
 """Alerts between two looks at the clock: of filters that run on many at once, and of those that can't."""
 LISTED = 1000
 """Passes that are listed one by one."""
-SEED = 20180601
-"""The same order in each dry run of a night, so that two filters are compared on the same alerts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A span of time, in Julian dates (UTC); the end does not belong to it."""
-
-    start: float
-    end: float
-
-    @classmethod
-    def of_date(cls, night: date) -> Span:
-        """Make the span of a date (UTC)."""
-        start = jd_of_midnight(night)
-        return cls(start, start + 1.0)
 
 
 @dataclass(slots=True)
 class Hour:
-    """An hour of the span: alerts that the filter may see, those it was run on, those it passed."""
+    """An hour of the span: its alerts, those that the filter was run on, those that it passed."""
 
     start: datetime
     alerts: int
@@ -65,15 +48,15 @@ class Report:
     start, end
         The span, in Julian dates.
     alerts
-        How many alerts of the span the filter may see.
+        How many alerts there are in the span, of all programs.
     examined, passed, errors
-        On how many of them it was run, how many it passed, on how many it failed.
+        On how many it was run, which are among those that it may see; how many it passed; on how many it failed.
     pass_rate, expected
-        Passes per alert examined, and so how many of the whole span; None if none was examined.
+        Passes per alert examined, and how many passes that makes for the whole span; None if there were none.
     ms_per_alert
         What it takes, the database's work of joining the alert and its object included.
     is_complete
-        Whether all alerts of the span were examined.
+        Whether all alerts of the span were looked at; if not, those that were are a random sample.
     trouble
         Why the broker would switch it off, or the last error.
     hours
@@ -103,16 +86,6 @@ class Limits:
 
     max_time_ms: int
     max_alerts: int
-
-
-def last_night(data: Database[Document], survey: Survey, max_time_ms: int) -> Span | None:
-    """Find the date (UTC) of the newest alert; None if there are no alerts."""
-    newest = data[survey.alerts].find_one(
-        {}, {"candidate.jd": 1}, sort=[("candidate.jd", DESCENDING)], max_time_ms=max_time_ms
-    )
-    if newest is None:
-        return None
-    return Span.of_date(moment_of(newest["candidate"]["jd"]).date())
 
 
 class DryRun:
@@ -151,67 +124,71 @@ class DryRun:
             If MongoDB can't do its part, or takes longer than that only to find the alerts.
         """
         deadline = time.monotonic() + limits.max_time_ms / 1000.0
-        chosen = self._choose(span, limits)
-        hours = self._hours(span, limits)  # afterwards: alerts may still be coming in
-        examined, passes = self._examine(list(chosen), deadline)
+        drawn = draw(self._alerts, span, limits.max_alerts, limits.max_time_ms)
+        counted = alerts_by_hour(self._alerts, span, _left(deadline))  # after it: alerts may still be coming in
+        looked_at, examined, passes = self._examine(list(drawn), deadline)
+        hours = {number: Hour(moment_of(span.start + number / 24.0), alerts) for number, alerts in counted.items()}
         for candid in examined:
-            hour = hours.get(int((chosen[candid]["jd"] - span.start) * 24.0))
+            hour = hours.get(int((drawn[candid] - span.start) * 24.0))
             if hour is not None:  # None: what was there has been dropped meanwhile
                 hour.examined += 1
                 hour.passed += candid in passes
-        found = sorted((candid for candid in examined if candid in passes), key=lambda candid: chosen[candid]["jd"])
-        alerts, rate = sum(hour.alerts for hour in hours.values()), len(found) / len(examined) if examined else None
+        alerts, passed = sum(counted.values()), [candid for candid in examined if candid in passes]
         return Report(
             start=span.start,
             end=span.end,
             alerts=alerts,
             examined=len(examined),
-            passed=len(found),
+            passed=len(passed),
             errors=self._tally.errors,
-            pass_rate=rate,
-            expected=None if rate is None else round(rate * alerts),
+            pass_rate=len(passed) / len(examined) if examined else None,
+            expected=round(len(passed) / looked_at * alerts) if looked_at else None,
             ms_per_alert=self._tally.ms / self._tally.alerts if self._tally.alerts else None,
-            is_complete=len(examined) == alerts,
+            is_complete=looked_at == alerts,
             trouble=self._tally.trouble,
             hours=list(hours.values()),
-            passes=[
-                {"candid": candid, **chosen[candid], "annotations": passes[candid][0]["annotations"]}
-                for candid in found[:LISTED]
-            ],
+            passes=self._listed(
+                sorted((candid for candid in examined if candid in passes), key=drawn.__getitem__), passes
+            ),
         )
 
-    def _examine(self, candids: Sequence[int], deadline: float) -> tuple[list[int], Passes]:
-        """Run the filter until all is done or time is over; give what it was run on, and what it passed."""
-        passes, examined = new_passes(), 0
+    def _examine(self, candids: Sequence[int], deadline: float) -> tuple[int, list[int], Passes]:
+        """Run the filter until all is done or time is over.
+
+        Returns
+        -------
+        looked_at, examined, passes
+            How many alerts were looked at; those of them that the filter may see; what it passed.
+        """
+        passes, looked_at, examined = new_passes(), 0, list[int]()
         size = BATCH if attribution(self._filter.pipeline) is not None else BATCH_ALONE
-        while examined < len(candids) and time.monotonic() < deadline and not self._stopped.is_set():
-            self._evaluation.one(self._filter, candids[examined : examined + size], passes)
+        while looked_at < len(candids) and time.monotonic() < deadline and not self._stopped.is_set():
+            batch = self._visible(candids[looked_at : looked_at + size])
+            if batch:
+                self._evaluation.one(self._filter, batch, passes)
             if self._tally.is_off:  # in the middle of the batch
                 break
-            examined = min(examined + size, len(candids))
-        return list(candids[:examined]), passes
+            examined += batch
+            looked_at = min(looked_at + size, len(candids))
+        return looked_at, examined, passes
 
-    def _visible(self, span: Span) -> Stage:
-        match: Stage = self._survey.filter_prefix(None, self._filter.permissions)[0]["$match"]
-        return {"$match": match | {"candidate.jd": {"$gte": span.start, "$lt": span.end}}}
+    def _visible(self, candids: Sequence[int]) -> list[int]:
+        """Leave out what the filter may not see."""
+        match = self._survey.filter_prefix(candids, self._filter.permissions)[0]["$match"]
+        return [each["_id"] for each in self._alerts.find(match, {"_id": 1})]
 
-    def _hours(self, span: Span, limits: Limits) -> dict[int, Hour]:
-        number = {"$toInt": {"$floor": {"$multiply": [{"$subtract": ["$candidate.jd", span.start]}, 24.0]}}}
-        stages = [self._visible(span), {"$group": {"_id": number, "alerts": {"$sum": 1}}}]
-        found = {each["_id"]: each["alerts"] for each in self._alerts.aggregate(stages, maxTimeMS=limits.max_time_ms)}
-        return {hour: Hour(moment_of(span.start + hour / 24.0), found[hour]) for hour in sorted(found)}
-
-    def _choose(self, span: Span, limits: Limits) -> dict[int, Document]:
-        """Draw the alerts to examine: candid -> ``objectId`` and ``jd``, in random order."""
-        stages = [
-            self._visible(span),
-            {"$project": {"objectId": f"${self._survey.object_id_field}", "jd": "$candidate.jd"}},
-            {"$sample": {"size": limits.max_alerts}},
+    def _listed(self, candids: Sequence[int], passes: Passes) -> list[Document]:
+        name = self._survey.object_id_field
+        found = self._alerts.find({"_id": {"$in": candids}}, {name: 1, "candidate.jd": 1})
+        known = {each["_id"]: {"objectId": each[name], "jd": each["candidate"]["jd"]} for each in found}
+        return [
+            {"candid": candid, **known.get(candid, {}), "annotations": passes[candid][0]["annotations"]}
+            for candid in candids
         ]
-        found = {each.pop("_id"): each for each in self._alerts.aggregate(stages, maxTimeMS=limits.max_time_ms)}
-        order = sorted(found)
-        random.Random(SEED).shuffle(order)
-        return {candid: found[candid] for candid in order}
+
+
+def _left(deadline: float) -> int:
+    return max(1, int(1000.0 * (deadline - time.monotonic())))
 
 
 @dataclass(slots=True)

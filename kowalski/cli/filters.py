@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pymongo.database import Database
 
     from kowalski.archive.filters import ActiveFilter
-    from kowalski.broker.dryrun import Report, Span
+    from kowalski.broker.dryrun import Report
+    from kowalski.broker.night import Span
     from kowalski.surveys import Survey
 
 Document = dict[str, Any]
@@ -75,12 +76,12 @@ def run(
     """Run a filter on the archive and print what passes, one JSON document per line."""
     from bson.json_util import dumps
 
-    from kowalski.broker.dryrun import last_night
     from kowalski.broker.evaluation import stages_on_archive
+    from kowalski.broker.night import last_night
 
     data, system = _databases()
     survey, one = _version(system, number, version)
-    span = _span(night) if night or objects else last_night(data, survey, max_time_ms)
+    span = _span(night) if night or objects else last_night(data[survey.alerts], max_time_ms)
     stages = stages_on_archive(survey, one, objects, None if span is None else (span.start, span.end))
     for document in data[survey.alerts].aggregate(stages, allowDiskUse=False, maxTimeMS=max_time_ms):
         typer.echo(dumps(document))
@@ -88,11 +89,12 @@ def run(
 
 def dryrun(number: Number, version: Version = None, night: Night = None, max_time_ms: Milliseconds = 30_000) -> None:
     """Count what a filter would have passed on a night, hour by hour, and what that costs."""
-    from kowalski.broker.dryrun import DryRun, Limits, last_night
+    from kowalski.broker.dryrun import DryRun, Limits
+    from kowalski.broker.night import last_night
 
     data, system = _databases()
     survey, one = _version(system, number, version)
-    span = _span(night) or last_night(data, survey, max_time_ms)
+    span = _span(night) or last_night(data[survey.alerts], max_time_ms)
     if span is None:
         raise typer.BadParameter(f"there are no alerts in {survey.alerts}")
     filters = settings().filters
@@ -131,7 +133,7 @@ def _state(document: Document) -> str:
 def _span(night: str | None) -> Span | None:
     from datetime import date
 
-    from kowalski.broker.dryrun import Span
+    from kowalski.broker.night import Span
 
     if night is None:
         return None

@@ -169,8 +169,9 @@ class Passing(Success):
 class DryRunReport(Success):
     """What the filter would have done.
 
-    `alerts` of the span that it may see, on how many it was run (`examined`), how many `passed`; `pass_rate` and how
-    many of all would pass (`expected`); `ms_per_alert`; `errors` and `trouble`; the `hours`; the first 1000 `passes`.
+    `alerts` of the span; on how many of those that it may see it was run (`examined`); how many `passed`; `pass_rate`
+    and how many of all would pass (`expected`); `ms_per_alert`; `errors` and `trouble`; the `hours`; the first 1000
+    `passes`.
     """
 
     data: dict[str, Any]

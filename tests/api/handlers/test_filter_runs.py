@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,12 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from kowalski.archive import filter_statistics
+from kowalski.archive import filter_statistics, indexes
 from kowalski.archive.client import data_database, system_database
 from kowalski.archive.filter_statistics import Statistics
 from kowalski.broker.batch import Packet
 from kowalski.broker.context import WorkerContext
+from kowalski.broker.night import Span, drawing
 from kowalski.broker.pipeline import process
 from kowalski.config import Settings
 from kowalski.surveys import SURVEYS, Survey, get
@@ -178,6 +181,28 @@ async def test_a_dry_run_counts_hour_by_hour(admin: Any, data: Database[Document
     assert (half["examined"], half["passed"]) == (30, 25)
 
 
+async def test_a_dry_run_sees_what_the_filter_may_see(admin: Any, data: Database[Document]) -> None:
+    await save(admin, [{"$match": {"candid": {"$lt": 20}}}], permissions=[2])
+    report = await run(admin, "dryrun")
+    assert (report["alerts"], report["examined"], report["passed"]) == (ALERTS, ALERTS // 2, 10)
+    assert (report["pass_rate"], report["expected"], report["is_complete"]) == (10 / 30, 10, True)
+    assert {each["candid"] % 2 for each in report["passes"]} == {1}
+
+
+@pytest.mark.parametrize("name", SURVEYS)
+def test_the_alerts_of_a_night_are_drawn_from_an_index_alone(
+    archive: Settings, data: Database[Document], name: str
+) -> None:
+    """Alerts are large: to read those of a whole night would take minutes."""
+    survey = get(name)
+    indexes.ensure(data, archive, survey)
+    night(survey, data)
+    command = {"aggregate": survey.alerts, "pipeline": drawing(Span(NIGHT, NIGHT + 1), 10), "cursor": {}}
+    told = json.dumps(data.command("explain", command, verbosity="executionStats"), default=str)
+    assert '"IXSCAN"' in told
+    assert set(re.findall(r'"totalDocsExamined": (\d+)', told)) == {"0"}
+
+
 async def test_a_dry_run_runs_alert_by_alert_what_the_broker_would(admin: Any, data: Database[Document]) -> None:
     """A count gives one document for each alert, and one for a whole batch."""
     await save(admin, [{"$match": {"candid": {"$lt": 25}}}, {"$count": "n"}])
@@ -222,6 +247,16 @@ async def test_a_version_that_passes_too_much_is_kept_but_not_active(
     assert [version["fid"] for version in stored["fv"]] == [first["data"]["fid"], second["data"]["fid"]]
     forced = await save(admin, [{"$match": {"candid": {"$lt": 31}}}], force=True)
     assert forced["data"]["active_fid"] == forced["data"]["fid"]
+
+
+async def test_a_version_whose_pass_rate_is_not_known_in_time_is_kept_but_not_active(
+    admin: Any, archive: Settings, data: Database[Document]
+) -> None:
+    archive.filters.max_pass_rate, archive.filters.max_pass_rate_time_ms = 0.5, 1
+    data["ZTF_alerts"].insert_many({"candid": n, "candidate": {"jd": NIGHT + 0.5}} for n in range(100, 30_000))
+    saved = await save(admin, [{"$match": {"candid": 1}}])
+    assert "not active: how much it passes can't be found out" in saved["message"]
+    assert saved["data"]["active_fid"] is None
 
 
 async def test_a_new_filter_that_passes_too_much_does_not_run(
