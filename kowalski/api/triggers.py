@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import orjson
 
-from kowalski.api.errors import ApiError
+from kowalski.api.errors import ApiError, InvalidRequestError
 
 MAX_BYTES = 10 * 1024 * 1024
 """Of an observatory's answer."""
@@ -52,12 +53,19 @@ async def ask(method: str, url: str, body: dict[str, Any], seconds: float) -> An
     ------
     ObservatoryError
         If there is none in time, or it is too large.
+    InvalidRequestError
+        If a number in the request is not finite.
     """
+    try:
+        text = json.dumps(body, allow_nan=False)
+    except ValueError as error:
+        raise InvalidRequestError("numbers must be finite") from error
+    headers = {"Content-Type": "application/json"}
     try:
         async with (
             asyncio.timeout(seconds),
-            httpx.AsyncClient(trust_env=False, timeout=seconds) as client,
-            client.stream(method, url, json=body) as answer,
+            httpx.AsyncClient(trust_env=False, timeout=seconds, headers=headers) as client,
+            client.stream(method, url, content=text.encode()) as answer,
         ):
             content = b""
             async for part in answer.aiter_bytes():

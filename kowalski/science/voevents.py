@@ -77,9 +77,9 @@ def _time(root: Element) -> datetime:
     text = (root.findtext(f"{COORDINATES}/Time/TimeInstant/ISOTime") or "").strip()
     try:
         at = datetime.fromisoformat(text)
-    except ValueError as error:
+        return at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError) as error:
         raise VOEventError(f"its ISOTime is no time: {text[:40]!r}") from error
-    return at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
 
 
 def _trigger(values: Mapping[str, str]) -> int | None:

@@ -31,6 +31,12 @@ ROUTES = {
     "/api/filters/123/dryrun": {"POST": ADMIN},
     "/api/filters/123/statistics": {"GET": ADMIN},
     "/api/skymap": {"PUT": USER, "GET": USER, "DELETE": USER},
+    "/api/cutouts/ztf/1105522281015015000/science/png": {"GET": USER},
+    "/lab/ztf-alerts/1105522281015015000/cutout/science/png": {"GET": USER},
+    "/api/classifications/ztf": {"PUT": USER, "DELETE": USER},
+    "/api/classifications/ztf/1105522281015015000": {"GET": USER},
+    "/api/triggers/ztf": {"PUT": ADMIN, "GET": ADMIN, "DELETE": ADMIN},
+    "/api/triggers/ztf.test": {"PUT": ADMIN, "GET": ADMIN, "DELETE": ADMIN},
     "/docs/api/": {"GET": PUBLIC},
     "/docs/api/swagger.json": {"GET": PUBLIC},
     "/docs/api/static/swagger-ui.css": {"GET": PUBLIC},
@@ -93,7 +99,16 @@ def test_every_route_is_in_this_table(nobody: httpx.Client) -> None:
     assert not known
 
 
-NAMES = {"username": "somebody", "filter_id": "123", "name": "swagger-ui.css"}
+NAMES = {
+    "username": "somebody",
+    "filter_id": "123",
+    "name": "swagger-ui.css",
+    "survey": "ztf",
+    "candid": str(CANDID),
+    "cutout": "science",
+    "file_format": "png",
+    "telescope": "ztf",
+}
 
 
 @pytest.mark.parametrize(("method", "path", "who"), EACH, ids=lambda value: value)

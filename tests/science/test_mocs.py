@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mocpy import MOC
 
+from kowalski.science.coordinates import separation
 from kowalski.science.mocs import Moc, cells_of_sky
 
 
@@ -49,6 +50,21 @@ def test_contains_what_mocpy_says(given: tuple[list[int], list[int]], seed: int)
     dec = np.concatenate([np.degrees(np.arcsin(random.uniform(-1, 1, 200))), [0.0, 0.0, 5.0, 90.0, -90.0]])
     expected = reference(*given).contains_lonlat(ra * u.deg, dec * u.deg)
     assert np.array_equal(Moc.of_cells(*given).contains(ra, dec), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(mixed_cells(), st.integers(1, 200), st.integers(0, 2**32 - 1))
+def test_circles_cover_the_region(given: tuple[list[int], list[int]], count: int, seed: int) -> None:
+    region = Moc.of_cells(*given)
+    caps = region.caps(count)
+    random = np.random.default_rng(seed)
+    ra, dec = random.uniform(0, 360, 3000), np.degrees(np.arcsin(random.uniform(-1, 1, 3000)))
+    inside = region.contains(ra, dec)
+    if caps is None:
+        return
+    assert len(caps) <= count
+    nearest = np.min([separation(a, d, ra, dec) / 3600.0 - radius for a, d, radius in caps], axis=0)
+    assert (nearest[inside] <= 0.0).all()
 
 
 def test_coarser_cells_keep_the_area() -> None:

@@ -70,6 +70,7 @@ FILE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>'
         (" " * (1 << 21), "characters"),
         (notice(at=""), "ISOTime"),
         (notice(at="yesterday"), "ISOTime"),
+        (notice(at="0001-01-01T00:00:00+23:00"), "ISOTime"),
         (notice(place=position(dec="south")), "position"),
         ("<a>\ud800</a>", "not valid XML"),
     ],

@@ -23,9 +23,9 @@ def _utc(value: Any) -> Any:
         return value
     try:
         at = datetime.fromisoformat(value.strip())
-    except ValueError as error:
+        return at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
+    except (ValueError, OverflowError) as error:
         raise ValueError("must be a time as YYYY-MM-DDTHH:MM:SS[.ffffff]") from error
-    return at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
 
 
 def _levels(value: Any) -> Any:

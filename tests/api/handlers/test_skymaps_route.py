@@ -79,6 +79,7 @@ async def test_what_get_and_delete_refuse(user: Any) -> None:
         ("GET", {}, 400, "must provide dateobs, triggerid, or alias"),
         ("GET", {"localization_name": "x"}, 400, "must provide dateobs, triggerid, or alias"),
         ("GET", {"dateobs": "yesterday"}, 400, "must be a time"),
+        ("GET", {"dateobs": "0001-01-01T00:00:00+23:00"}, 400, "must be a time"),
         ("GET", {"alias": "nobody"}, 404, "no skymap found"),
         ("GET", {**AT, "contours": "20"}, 404, "skymap exists but is missing contours [20]"),
         ("GET", {**AT, "contours": "many"}, 400, "contours"),

@@ -129,6 +129,7 @@ async def test_what_is_refused(archive: Settings, admin: Any, user: Any, nobody:
     for path, body, status in (
         ("/api/triggers/ztf", {**QUEUE, "targets": "all"}, 400),
         ("/api/triggers/ztf", {"queue_name": "x"}, 400),
+        ("/api/triggers/ztf", {**QUEUE, "validity_window_mjd": [float("nan")]}, 400),
         ("/api/triggers/ztfmma", QUEUE, 400),
         ("/api/triggers/hale", QUEUE, 404),
         ("/api/triggers/hale.test", QUEUE, 404),
