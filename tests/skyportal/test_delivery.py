@@ -80,7 +80,7 @@ async def test_a_crash_at_any_point(
     archive: Any, fake: Any, skyportal: SkyPortal, databases: tuple[Any, Any], after: bool
 ) -> None:
     data, system = databases
-    tools = Tools(skyportal, Directory(skyportal), Material(data), allocations())
+    tools = Tools(skyportal, Directory(skyportal), Material(data), allocations(), system)
     crashes = 0
     for number in CRASHES:
         for candid in (2 * number, 2 * number + 1):  # first of its object, then of one that SkyPortal has
