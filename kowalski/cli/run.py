@@ -46,7 +46,12 @@ def worker() -> None:
 def broker(
     survey: Annotated[str, typer.Option(help="Whose alerts to take in, e.g. ZTF.")],
     obsdate: Annotated[
-        list[str] | None, typer.Option(help="Only this night (YYYYMMDD); may be given several times.")
+        list[str] | None,
+        typer.Option(
+            "--obsdate",
+            "--obsdates",
+            help="Only this night (YYYYMMDD), or several with commas in between; may be given several times.",
+        ),
     ] = None,
 ) -> None:
     """The broker of one survey: reads its alerts and hands them to the workers."""
@@ -55,7 +60,7 @@ def broker(
 
     current = settings()
     logs.configure(current)
-    consumer.run(current, survey_name(survey), [_night(text) for text in obsdate or []])
+    consumer.run(current, survey_name(survey), _nights(obsdate or []))
 
 
 def courier() -> None:
@@ -71,6 +76,10 @@ def courier() -> None:
 def _become(program: Program) -> None:
     command = list(program.command)
     os.execvpe(command[0], command, {**os.environ, **program.environment})
+
+
+def _nights(texts: list[str]) -> list[date]:
+    return [_night(each.strip()) for text in texts for each in text.split(",")]
 
 
 def _night(text: str) -> date:

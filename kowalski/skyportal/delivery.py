@@ -196,7 +196,7 @@ class Delivery:
         photometry = PhotometryPut.of(
             curve,
             obj_id=self._object_id,
-            stream_id=await self._tools.directory.stream_id(stream),
+            stream_id=await self._tools.directory.stream_id(stream, self._survey.stream_words),
             instrument_id=await self._tools.directory.instrument_id(self._survey.instrument),
             origin=origin,
         )

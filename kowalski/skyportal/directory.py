@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from kowalski.courier.errors import Refused, TryAgain
@@ -37,17 +37,18 @@ class Directory:
             raise self._missing(f"instrument {name}")
         return int(found[0].id)
 
-    async def stream_id(self, name: str) -> int:
-        """Find a stream's id by its name.
+    async def stream_id(self, name: str, words: Sequence[str] = ()) -> int:
+        """Find a stream's id by its name or, if there is none of just that name, by words in it (in lower case).
 
         Raises
         ------
         TryAgain
             If SkyPortal has no such stream (yet).
         """
-        for stream in await self._look_up("streams", self._skyportal.streams):
-            if stream.name == name:
-                return int(stream.id)
+        streams = await self._look_up("streams", self._skyportal.streams)
+        alike = [each for each in streams if any(word in (each.name or "").lower() for word in words)]
+        for stream in [each for each in streams if each.name == name] + alike:
+            return int(stream.id)
         raise self._missing("streams", f"stream {name}")
 
     async def origin(self, group_id: int, filter_id: int) -> str:

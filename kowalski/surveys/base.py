@@ -170,6 +170,8 @@ class Survey(ABC):
     """``candidate.fid`` (or None for a survey of one band) -> sncosmo band name; alerts in others have no flux."""
     streams: ClassVar[Mapping[int, str]]
     """Program id -> name of the SkyPortal stream; 0 where the survey has none."""
+    stream_words: ClassVar[tuple[str, ...]] = ()
+    """Where SkyPortal has no stream of just that name: words, in lower case, by which its name tells the survey."""
 
     @property
     def alerts(self) -> str:

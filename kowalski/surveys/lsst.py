@@ -51,6 +51,7 @@ class LSST(Survey):
     instrument = "LSST"
     bands = {band: f"lsst{band}" for band in "ugrizy"}
     streams = {0: "LSST"}
+    stream_words = ("lsst",)
 
     def object_name(self, packet: Record) -> str | None:
         """See `Survey.object_name`: ``diaObjectId`` or, for a known moving object, ``ssObjectId``."""

@@ -18,3 +18,4 @@ class PGIR(Survey):
     instrument = "PGIR"
     bands = {None: "cspjs"}
     streams = {0: "PGIR"}
+    stream_words = ("pgir",)

@@ -21,3 +21,4 @@ class TURBO(Survey):
     instrument = "TURBO"
     bands = {number: str(number) for number in FILTERS}
     streams = dict.fromkeys(PROGRAMS, "TURBO")
+    stream_words = ("turbo",)

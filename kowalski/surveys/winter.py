@@ -28,6 +28,7 @@ class WINTER(Survey):
     instrument = "WINTER"
     bands = {1: "ps1::y", 2: "2massj", 3: "2massh"}  # 4 is a dark exposure
     streams = {0: "WINTER"}
+    stream_words = ("wntr", "winter")
 
     def shape(self, packet: Record) -> Alert:
         """See `Survey.shape`; fields of older packets get today's names, so that one query finds all alerts."""

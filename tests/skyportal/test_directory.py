@@ -19,6 +19,15 @@ async def test_asks_once_for_many(skyportal: SkyPortal, fake: Any) -> None:
     assert fake.memory.calls == {"GET /api/streams": 1, "GET /api/instrument": 1}
 
 
+async def test_a_stream_may_be_told_by_a_word_of_its_name(skyportal: SkyPortal) -> None:
+    directory = Directory(skyportal)
+    exact = await directory.stream_id("WINTER", ("winter",))
+    assert await directory.stream_id("the infrared one", ("wntr", "winter")) == exact
+    assert await directory.stream_id("ZTF Public", ("partnership",)) == 1  # the name comes first
+    with pytest.raises(TryAgain, match="stream ZTF"):
+        await directory.stream_id("ZTF")
+
+
 async def test_asks_again_after_a_while(skyportal: SkyPortal, fake: Any) -> None:
     now = [0.0]
     directory = Directory(skyportal, clock=lambda: now[0])
