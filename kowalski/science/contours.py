@@ -90,11 +90,14 @@ def _sides(region: Moc) -> Sides:
     south, east, north, west = _corners(cells, region.order)
     begins, ends = np.concatenate([south, east, north, west]), np.concatenate([east, north, west, south])
     owners = np.tile(np.arange(cells.size), 4)
-    there, back = _pair(begins, ends), _pair(ends, begins)
-    ascending = np.argsort(there)
-    place = np.searchsorted(there, back, sorter=ascending)
-    same = ascending[np.minimum(place, max(there.size - 1, 0))]
-    return Sides(begins, ends, owners, np.where(there[same] == back, owners[same], -1))
+    # Each side belongs to one cell of the region or to two: those come together when sides are sorted by their corners.
+    names = _pair(np.minimum(begins, ends), np.maximum(begins, ends))
+    ascending = np.argsort(names)
+    shared = np.flatnonzero(np.diff(names[ascending]) == 0)
+    one, other = ascending[shared], ascending[shared + 1]
+    beyond = np.full(begins.size, -1)
+    beyond[one], beyond[other] = owners[other], owners[one]
+    return Sides(begins, ends, owners, beyond)
 
 
 def _pair(one: Integers, other: Integers) -> Integers:
