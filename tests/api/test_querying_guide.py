@@ -72,6 +72,9 @@ def test_the_examples_in_python_run_from_top_to_bottom(night: Any) -> None:
     assert known["nearest"][0]["objectId"] == known["alert"]["objectId"]
     assert known["alert"]["candid"] in {each["_id"] for each in known["inside"]}
     assert len(known["inside"]) < ALERTS
+    assert known["picture"].content.startswith(b"\x89PNG")
+    assert known["fits_file"].startswith(b"SIMPLE")
+    assert known["labels"] == {"Ia": 0.8, "Ib": 0.1}
     assert known["lines"] == known["table"].num_rows == len(known["rows"]) == ALERTS
     assert known["rows"][0].keys() >= {"objectId", "candidate.magpsf"}
     assert all(answer["data"] for answer in known["answers"])
