@@ -125,22 +125,31 @@ def check_pipeline(pipeline: Sequence[Any], allowed: frozenset[str] = QUERY_STAG
 
 def targets(pipeline: Sequence[Any]) -> set[str]:
     """Find the collections that a pipeline joins, at any depth."""
-    joins = [(JOINS[name], argument) for name, argument in _stages(pipeline, "Pipeline") if name in JOINS]
-    named = {argument.get(key) if isinstance(argument, dict) else argument for key, argument in joins}
-    return {name for name in named if isinstance(name, str)}
+    named = {_target(name, argument) for name, argument in _stages(pipeline, "Pipeline") if name in JOINS}
+    return {name for name in named if name is not None}
 
 
-def _check_operator(key: str, argument: Any) -> None:
+def _check_operator(key: Any, argument: Any) -> None:
+    if not isinstance(key, str):
+        raise SandboxError(f"names of fields and operators are texts: {key!r}"[:200])
     if key in SCRIPTS or key in WRITES:
         raise SandboxError(f"{key} is not allowed")
     if key.startswith("$") and key not in KNOWN:
         raise SandboxError(f"unknown operator: {key[:100]}")
     if key in JOINS:
-        target = argument.get(JOINS[key]) if isinstance(argument, dict) else argument
-        if not isinstance(target, str):
+        target = _target(key, argument)
+        if target is None:
             raise SandboxError(f"{key} must name its collection in {JOINS[key]!r}")
         if target != check_catalog(target):
             raise SandboxError(f"{key}: {target!r} is no name of a collection")
+
+
+def _target(join: str, argument: Any) -> str | None:
+    """Give the name of the collection that a join reads, if it is one of the same database."""
+    if join == "$unionWith" and isinstance(argument, str):
+        return argument
+    target = argument.get(JOINS[join]) if isinstance(argument, dict) else None
+    return target if isinstance(target, str) else None
 
 
 def _stages(pipeline: Any, what: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
@@ -160,6 +169,8 @@ def _stages(pipeline: Any, what: str, depth: int = 0) -> Iterator[tuple[str, Any
 
 def _inner_pipelines(name: str, argument: Any) -> list[Any]:
     if not isinstance(argument, dict):
+        if name in ("$facet", "$geoNear"):
+            raise SandboxError(f"{name} must be an object")
         return []
     if name == "$facet":
         return list(argument.values())

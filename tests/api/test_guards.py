@@ -109,6 +109,15 @@ async def test_an_object_of_other_programs_is_not_there(user: Any, admin: Any) -
     assert await ask(user, "estimated_document_count", OBJECTS) == 2
 
 
+async def test_near_finds_objects(archive: Settings, mongo: MongoClient[dict[str, Any]], user: Any) -> None:
+    place = {"radec_geojson": {"type": "Point", "coordinates": [-30.0, 20.0]}}
+    data_database(mongo, archive)["ZTF_alerts_aux"].update_many({}, {"$set": {"coordinates": place}})
+    query = {"radec": {"a": [150, 20]}, "catalogs": {"ZTF_alerts_aux": {"filter": {"prv_candidates.mag": 3}}}}
+    found = (await ask(user, "near", query))["ZTF_alerts_aux"]["a"]
+    assert sorted(document["_id"] for document in found) == ["ZTF0", "ZTF1"]
+    assert str(FOREIGN) not in json.dumps(found)
+
+
 async def test_conditions_on_rows_see_the_users_rows(user: Any) -> None:
     foreign = {"prv_candidates.mag": FOREIGN}
     assert await ask(user, "count_documents", {**OBJECTS, "filter": foreign}) == 0

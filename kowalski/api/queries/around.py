@@ -55,7 +55,10 @@ class _Search:
 
     async def around(self, positions: Sequence[Position]) -> AsyncGenerator[Found]:
         """Give the documents around each position, in order; several parts of one follow one another."""
-        if len(positions) == 1 or not together.is_able(self.part, self.cone, self.options):
+        guard = self.archive.guards.get(self.catalog)
+        # Nearest first is an order of `find`, which does not look behind a guard that takes something out.
+        alone = len(positions) == 1 and not (self.cone.nearest_first and guard is not None and guard.stages)
+        if alone or not together.is_able(self.part, self.cone, self.options):
             for position in positions:
                 async for documents in self._one(position):
                     yield position, documents
@@ -68,13 +71,13 @@ class _Search:
 
     async def _many(self, positions: Sequence[Position], search: Together) -> AsyncGenerator[Found]:
         """Search around all positions by one command; if that is too much, around each half of them."""
-        if len(positions) == 1:
-            async for batch in self._one(positions[0]):
-                yield positions[0], batch
-            return
         stages = await asyncio.to_thread(search.pipeline, positions)
         cursor = await self.archive.aggregate(self.catalog, stages, self.options, batchSize=together.BATCH)
         rows = await self._read(cursor)
+        if rows is None and len(positions) == 1:
+            async for batch in self._one(positions[0]):
+                yield positions[0], batch
+            return
         if rows is None:
             middle = len(positions) // 2
             for half in (positions[:middle], positions[middle:]):

@@ -80,10 +80,8 @@ async def cell_order(archive: Archive, catalog: str, cone: Cone, options: Positi
     order = fitting_order(cone.arcsec, indexes.cell_orders(known))
     if order is None:
         return None
-    # An index alone does not say that every source has its cell: it may have been made for those still to come.
-    without = {healpix_field(order): None, FIELD: {"$exists": True}}
-    found = await collection.find_one(without, {"_id": 1}, max_time_ms=archive.time(options), comment=archive.user.name)
-    return None if found else order
+    limits: dict[str, Any] = {"max_time_ms": archive.time(options), "comment": archive.user.name}
+    return None if await collection.find_one(indexes.without_cell(order), {"_id": 1}, **limits) else order
 
 
 def fitting_order(radius: float, orders: Iterable[int]) -> int | None:
