@@ -18,10 +18,9 @@ from pymongo.database import Database
 
 from kowalski.archive.catalogs import Catalog
 from kowalski.archive.client import Document
-from kowalski.archive.places import ORDER
 from kowalski.config import Settings
 from kowalski.config.settings import CrossMatch
-from kowalski.science.coordinates import Floats
+from kowalski.science.coordinates import ALERT_ORDER, Floats
 from kowalski.surveys import SURVEYS
 from kowalski.surveys.base import Survey
 
@@ -54,7 +53,7 @@ class Aliases:
         self._objects = data[survey.objects]
         self._others = {
             name: Catalog(
-                data[SURVEYS[name].objects], CrossMatch(cone_search_radius=radius, projection={"_id": 1}), ORDER
+                data[SURVEYS[name].objects], CrossMatch(cone_search_radius=radius, projection={"_id": 1}), ALERT_ORDER
             )
             for name, radius in radii.items()
         }

@@ -202,9 +202,19 @@ class Catalogs:
                 missing[name] = "no such collection"
                 continue
             carried = indexes.healpix_orders(self._data, name)
-            order = best_order(Catalog(self._data[name], declared, None).radius, carried)
+            order = self._order(name, radius_arcsec(declared), carried)
             if order is None and not indexes.has_sphere(self._data, name):
                 missing[name] = "its positions have no index"
                 continue
             present[name] = Catalog(self._data[name], declared, order, tuple(carried))
         self._present, self.missing, self._looked_up = present, missing, time.monotonic()
+
+    def _order(self, name: str, radius: float, carried: list[int]) -> int | None:
+        """Choose the order to search by: one of which every source has its cell, unless there is nothing else."""
+        order = best_order(radius, carried)
+        if order is None or not indexes.has_sphere(self._data, name):
+            return order
+        return best_order(radius, [each for each in carried if self._is_whole(name, each)])
+
+    def _is_whole(self, name: str, order: int) -> bool:
+        return self._data[name].find_one(indexes.without_cell(order), {"_id": 1}) is None

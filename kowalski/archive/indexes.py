@@ -13,6 +13,7 @@ from kowalski.archive import names
 from kowalski.archive.client import Document
 from kowalski.archive.places import CELL
 from kowalski.config import Settings
+from kowalski.science.coordinates import healpix_field
 from kowalski.surveys.base import Survey
 
 NAMESPACE_EXISTS = 48
@@ -48,6 +49,14 @@ def cell_orders(information: Mapping[str, Any]) -> list[int]:
     prefix = "coordinates.hpx_"
     first_fields = [index["key"][0][0] for index in information.values()]
     return sorted(int(field.removeprefix(prefix)) for field in first_fields if field.startswith(prefix))
+
+
+def without_cell(order: int) -> Document:
+    """Build the condition that finds sources with a position but no HEALPix cell of ``order``.
+
+    An index alone does not say that every source has its cell: it may have been made for those still to come.
+    """
+    return {healpix_field(order): None, "coordinates.radec_geojson": {"$exists": True}}
 
 
 def has_sphere(data: Database[Document], catalog: str) -> bool:

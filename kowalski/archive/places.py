@@ -5,16 +5,14 @@ from __future__ import annotations
 from pymongo import UpdateOne
 
 from kowalski.archive.client import Document
-from kowalski.science.coordinates import Floats, healpix_cells, healpix_field
+from kowalski.science.coordinates import ALERT_ORDER, Floats, healpix_cells, healpix_field
 
-ORDER = 14
-"""HEALPix order of objects' cells: serves radii up to 8 arcsec."""
-CELL = healpix_field(ORDER)
+CELL = healpix_field(ALERT_ORDER)
 
 
 def places(ra: Floats, dec: Floats) -> list[Document]:
     """Build the ``coordinates`` of objects: a GeoJSON point as alerts have it, and the cell to find them by."""
-    cells = healpix_cells(ra, dec, ORDER).tolist()
+    cells = healpix_cells(ra, dec, ALERT_ORDER).tolist()
     return [
         {"radec_geojson": {"type": "Point", "coordinates": [a - 180.0, d]}, CELL.split(".")[1]: cell}
         for a, d, cell in zip(ra.tolist(), dec.tolist(), cells, strict=True)

@@ -68,7 +68,8 @@ def index(name: Name, order: Orders = None) -> None:
     """Give every source of a catalog its HEALPix cells, and the catalog an index on them.
 
     Alerts are matched with a catalog ten times as fast by cells as by geometry. Sources that were added since the last
-    time get theirs when the command is run again.
+    time get theirs when the command is run again. NAME may also be a collection of alerts, of which those that an older
+    system has stored have no cells.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
@@ -95,8 +96,9 @@ def index(name: Name, order: Orders = None) -> None:
 def _check(data: Database[dict[str, Any]], name: str, current: Settings) -> None:
     """Refuse what is no catalog with positions."""
     from kowalski.archive import inventory
+    from kowalski.surveys import SURVEYS
 
-    there = [entry.name for entry in inventory.take(data, {}, _of_surveys())]
+    there = [entry.name for entry in inventory.take(data, {}, [survey.objects for survey in SURVEYS.values()])]
     if name not in there:
         known = f"there are {', '.join(there)}" if there else "there are none"
         raise typer.BadParameter(f"no catalog {name} in the database {current.database.db}; {known}")

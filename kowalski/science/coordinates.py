@@ -34,6 +34,8 @@ ICRS_TO_ECLIPTIC = np.array(
 )
 """Rotation to the mean ecliptic and equinox of J2000 (IAU 2006 obliquity, frame bias included)."""
 
+ALERT_ORDER = 14
+"""HEALPix order of the cell that alerts and objects carry; nine of them hold whatever is within 8 arcsec."""
 WIDEST_RADIUS = 2.0 * 2.0**16
 """Radius in arcsec, times 2**-order, up to which the nine cells around a position hold every neighbour."""
 
@@ -100,8 +102,10 @@ def sexagesimal(ra: float, dec: float) -> list[str]:
 def documents(ra: Floats, dec: Floats) -> list[dict[str, Any]]:
     """Build the ``coordinates`` of stored alerts, one per position.
 
-    ``radec_geojson`` is a GeoJSON point with longitude RA - 180, so that MongoDB's 2dsphere index takes it.
+    ``radec_geojson`` is a GeoJSON point with longitude RA - 180, so that MongoDB's 2dsphere index takes it; by the
+    HEALPix cell many positions are searched at once.
     """
+    cells = healpix_cells(ra, dec, ALERT_ORDER).tolist()
     galactic_lon, galactic_lat = (values.tolist() for values in galactic(ra, dec))
     ecliptic_lon, ecliptic_lat = (values.tolist() for values in ecliptic(ra, dec))
     return [
@@ -111,6 +115,7 @@ def documents(ra: Floats, dec: Floats) -> list[dict[str, Any]]:
             "l": galactic_lon[i],
             "b": galactic_lat[i],
             "geocentricmeanecliptic": {"lambda": ecliptic_lon[i], "beta": ecliptic_lat[i]},
+            f"hpx_{ALERT_ORDER}": cells[i],
         }
         for i, (a, d) in enumerate(zip(ra.tolist(), dec.tolist(), strict=True))
     ]

@@ -355,3 +355,16 @@ def test_of_many_alerts_only_the_newest_nearby_is_a_match(data: Database[Documen
         [{"objectId": "without a time"}],
         [],
     ]
+
+
+def test_cells_that_only_some_sources_have_are_not_searched_by(data: Database[Document]) -> None:
+    """An index for cells to come must not hide the sources that were there before it."""
+    data["c"].insert_one({"_id": 1, "coordinates": {"radec_geojson": {"type": "Point", "coordinates": [20.0, -30.0]}}})
+    data["c"].create_index(SPHERE)
+    data["c"].create_index([("coordinates.hpx_16", 1)])
+    ((found,),) = matched(data, "c", 200.0, -30.0)
+    assert found["_id"] == 1
+    add_cells(data["c"], [16])
+    data["c"].drop_index("coordinates.radec_geojson_2dsphere")
+    ((found,),) = matched(data, "c", 200.0, -30.0)
+    assert found["_id"] == 1

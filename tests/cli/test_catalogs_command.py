@@ -87,8 +87,8 @@ def test_orders_may_be_named(run: Run, data: Database[Document]) -> None:
 
 
 REFUSED = [
-    (("index", "absent"), ("no catalog absent", "CLU, Gaia, names, other, wide")),
-    (("index", "ZTF_alerts"), ("no catalog ZTF_alerts",)),
+    (("index", "absent"), ("no catalog absent", "CLU, Gaia, ZTF_alerts, names, other, wide")),
+    (("index", "ZTF_alerts_aux"), ("no catalog ZTF_alerts_aux",)),
     (("index", "other"), ("no configured cross-match of other",)),
     (("index", "wide"), ("no configured cross-match of wide", "--order")),
     (("index", "other", "--order", "30"), ("--order", "29")),

@@ -76,7 +76,8 @@ def test_sexagesimal_refuses_what_is_no_position(ra: float, dec: float) -> None:
 def test_documents_have_the_archives_shape() -> None:
     (document,) = coordinates.documents(np.array([200.0]), np.array([-10.0]))
     assert document["radec_geojson"] == {"type": "Point", "coordinates": [20.0, -10.0]}
-    assert set(document) == {"radec_str", "radec_geojson", "l", "b", "geocentricmeanecliptic"}
+    assert set(document) == {"radec_str", "radec_geojson", "l", "b", "geocentricmeanecliptic", "hpx_14"}
+    assert document["hpx_14"] == coordinates.healpix_cells([200.0], [-10.0], 14)[0]
     assert set(document["geocentricmeanecliptic"]) == {"lambda", "beta"}
 
 
