@@ -11,6 +11,7 @@ DEAD_LETTERS = "dead_letters"
 REPORTS = "reports"
 SCHEMAS = "schemas"
 KNOWN_OBJECTS = "known_objects"
+LEASES = "leases"
 MARKS = "marks"
 """How far work has got that goes on now and then."""
 
@@ -27,6 +28,7 @@ SYSTEM = frozenset(
         REPORTS,
         SCHEMAS,
         KNOWN_OBJECTS,
+        LEASES,
         MARKS,
     }
 )

@@ -23,6 +23,7 @@ from kowalski.config.settings import SkyPortal as SkyPortalSettings
 from kowalski.courier import metrics
 from kowalski.courier.breaker import Breaker, backoff
 from kowalski.courier.errors import NotYet, Refused, Stopped, TryAgain
+from kowalski.courier.lease import Lease
 from kowalski.courier.outlet import Outlet
 from kowalski.skyportal.outlet import SkyPortalOutlet
 
@@ -60,6 +61,7 @@ class Courier:
         self._outlet = outlet
         self._system = system
         self._queue = Queue(system)
+        self._lease = Lease(system, outlet.name)
         self._stopping = stopping
         self._breaker = Breaker(
             self._settings.backoff_seconds, self._settings.backoff_max_seconds, self._settings.lanes
@@ -86,6 +88,7 @@ class Courier:
             for task in (reporter, attendant, *self._lanes.values()):
                 task.cancel()
         await self._report()
+        await self._release()
 
     async def _queue_ready(self) -> None:
         while not self._stopping.is_set():
@@ -99,6 +102,8 @@ class Courier:
 
     async def _fill_lanes(self) -> None:
         """Start a lane for each object that has something due, as far as there is room."""
+        if not await self._may_work():
+            return
         room = (1 if self._breaker.is_trying else self._settings.lanes) - len(self._lanes)
         if room <= 0 or self._breaker.pause:
             return
@@ -109,6 +114,25 @@ class Courier:
             return
         for document in documents:
             self._lanes[document["objectId"]] = asyncio.create_task(self._lane(document))
+
+    async def _may_work(self) -> bool:
+        """Whether no other courier works on this outbox; it is enough that one does."""
+        if self._lease.is_held:
+            return True
+        try:
+            if await self._lease.hold():
+                return True
+        except ARCHIVE_AWAY as error:
+            self._note(f"MongoDB: {error}")
+        else:
+            self._note(f"another courier is at work: {self._lease.holder}")
+        return False
+
+    async def _release(self) -> None:
+        try:
+            await self._lease.release()
+        except ARCHIVE_AWAY as error:  # then it ends by itself
+            self._note(f"MongoDB: {error}")
 
     async def _wait(self) -> None:
         """Wait until a lane has ended or it is time to look again; a lane that failed unexpectedly ends the courier."""
@@ -186,7 +210,15 @@ class Courier:
     async def _report_regularly(self) -> None:
         while True:
             await self._report()
+            await self._renew()
             await asyncio.sleep(REPORT_EVERY)
+
+    async def _renew(self) -> None:
+        if self._lease.is_held:
+            try:
+                await self._lease.hold()
+            except ARCHIVE_AWAY as error:
+                self._note(f"MongoDB: {error}")
 
     async def _report(self) -> None:
         try:

@@ -16,8 +16,10 @@ import httpx
 import pytest
 
 from kowalski.archive import outbox, reports
+from kowalski.archive.client import async_system_database, connect_async
 from kowalski.config import Settings
 from kowalski.courier.courier import main
+from kowalski.courier.lease import Lease
 from kowalski.testing import services
 from kowalski.testing.courier import running, until
 from kowalski.testing.skyportal import Fault, shapes
@@ -243,6 +245,21 @@ async def test_content_that_makes_no_call_fails_alone(settings: Settings, archiv
     await deliver_all(settings, archive)
     assert archive.states() == {1: "failed", 2: "delivered"}
     assert "it can't be delivered" in archive.outbox.find_one({"_id.candid": 1})["error"]
+
+
+async def test_a_second_courier_waits_for_the_first(settings: Settings, archive: Any, fake: Any) -> None:
+    async with connect_async(settings) as client:
+        other = Lease(async_system_database(client, settings), "skyportal")
+        other._me["host"] = "elsewhere"
+        assert await other.hold()
+        archive.both(archive.packet(1))
+        async with running(settings):
+            told = "another courier is at work: process"
+            await until(lambda: told in str(reports.read(archive.system, "courier")))
+            assert fake.memory.candidates == []
+            await other.release()
+            await until(archive.all_are("delivered"))
+    assert len(fake.memory.candidates) == 1
 
 
 async def test_what_was_kept_is_not_delivered(settings: Settings, archive: Any, fake: Any) -> None:
