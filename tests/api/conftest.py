@@ -101,7 +101,6 @@ def served(new_archive: Any) -> Iterator[Api]:
     """Like `api`, for all tests of a module; they must leave it as it was."""
     archive = new_archive()
     fill(archive.mongo, archive.settings)
-    archive.settings.server.processes = 1
     yield from run(archive.settings)
 
 

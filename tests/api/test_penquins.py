@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -256,6 +258,54 @@ def test_the_api_of_a_named_instance(both: Any) -> None:
     assert both.api("post", "api/filters", data=body, name="test")["status"] == "success"
     assert both.api("get", "api/filters/5", name="default")["message"] == "Filter id 5 not found"
     assert both.api("delete", "api/filters/5", name="test")["message"] == "Removed filter id 5"
+
+
+def test_versions_from_many_clients_at_once_are_all_kept(kowalski: Any) -> None:
+    """The server has two processes, and each client's session connections of its own."""
+    match = {"$match": {"candidate.drb": {"$gt": 0.5}}}
+    body = {"filter_id": 9, "group_id": 2, "catalog": "ZTF_alerts", "permissions": [1]}
+
+    def post(number: int) -> str:
+        pipeline = [match, {"$addFields": {"annotations.number": number}}]
+        return str(kowalski.api("post", "/api/filters", data={**body, "pipeline": pipeline})["data"]["fid"])
+
+    with ThreadPoolExecutor(8) as threads:
+        fids = list(threads.map(post, range(24)))
+    stored = kowalski.api("get", "/api/filters/9")["data"]
+    assert sorted(version["fid"] for version in stored["fv"]) == sorted(fids)
+    assert stored["active_fid"] == stored["fv"][-1]["fid"]
+    numbers = [json.loads(version["pipeline"])[1]["$addFields"]["annotations.number"] for version in stored["fv"]]
+    assert sorted(numbers) == list(range(24))
+    kowalski.api("delete", "/api/filters/9")
+
+
+def test_a_filter_is_tested_and_run_dry(kowalski: Any) -> None:
+    body = {"filter_id": 3, "group_id": 2, "catalog": "ZTF_alerts", "permissions": [1]}
+    kowalski.api("post", "/api/filters", data={**body, "pipeline": [{"$match": {"candidate.drb": {"$gt": 0.45}}}]})
+    found = kowalski.api("post", "/api/filters/3/test", data={"object_ids": ["ZTF23aaaaaa0", "ZTF23aaaaaa1"]})
+    assert sorted(alert["candid"] for alert in found["data"]) == [CANDID + 5, CANDID + 6]
+    found = kowalski.api("post", "/api/filters/3/test", data={"start_date": 2460000.5, "end_date": 2460002.5})
+    assert "within 1 day" in found["message"]
+    report = kowalski.api("post", "/api/filters/3/dryrun", data={"start_date": 2460009.0, "end_date": 2460010.0})
+    assert (report["data"]["examined"], report["data"]["passed"]) == (1, 1)
+    assert kowalski.api("get", "/api/filters/3/statistics")["data"]["versions"] == []
+    kowalski.api("delete", "/api/filters/3")
+
+
+def test_localizations_through_api(kowalski: Any) -> None:
+    event = {"dateobs": "2023-06-23T15:42:26", "localization_name": "90.00000_30.00000_10.00000"}
+    put = {"dateobs": event["dateobs"], "skymap": {"ra": 153.0, "dec": 20.0, "error": 0.3}, "contours": [90, 95]}
+    event["localization_name"] = kowalski.api("put", "api/skymap", data=put)["data"]["localization_name"]
+    assert kowalski.api("put", "api/skymap", data=put)["status"] == "already_exists"
+    assert (
+        kowalski.api("get", "api/skymap", data={"dateobs": event["dateobs"], "contours": [90]})["status"] == "success"
+    )
+    query = {"skymap": {**event, "contour": 90}, "catalog": "ZTF_alerts", "filter": {}, "projection": {"_id": 1}}
+    assert ask(kowalski, "skymap", query) == [{"_id": CANDID + 3}]
+    query["skymap"]["contour"] = 20
+    answer = kowalski.query({"query_type": "skymap", "query": query})["default"]
+    assert answer["message"] == "ValueError: Contour level 20 not found in skymap"
+    assert kowalski.api("delete", "api/skymap", data=event)["status"] == "success"
 
 
 def test_filters_through_api(kowalski: Any) -> None:

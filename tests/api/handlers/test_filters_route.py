@@ -43,6 +43,34 @@ async def test_a_new_version_is_the_active_one_and_keeps_what_is_not_named(admin
     assert (await admin("GET", "/api/filters/1"))[1]["data"]["autosave"] is False
 
 
+async def test_the_life_of_a_filter_as_clients_lead_it(admin: Any) -> None:
+    """Step by step what SkyPortal and its users do; after each step the filter is what they expect."""
+    first = (await saved(admin))["fid"]
+    _, answer = await admin("GET", "/api/filters/1")
+    assert answer["message"] == "Retrieved filter id 1"
+    stored = answer["data"]
+    assert (stored["active_fid"], stored["autosave"], stored["auto_followup"]) == (first, False, {})
+    assert (stored["active"], stored["update_annotations"], stored["permissions"]) == (True, False, [1])
+    assert {"_id", "created_at", "last_modified"} <= stored.keys()
+    second = (await saved(admin))["fid"]
+    assert second != first
+    assert (await changed(admin, active_fid=first))["active_fid"] == first
+    assert (await changed(admin, autosave=True))["autosave"] is True
+    autosave = {"active": True, "comment": "it is new", "pipeline": json.dumps(CUT), "ignore_group_ids": [1, 2, 3]}
+    assert (await changed(admin, autosave=autosave))["autosave"] == autosave
+    followup = {**FOLLOWUP, "pipeline": json.dumps(CUT)}
+    assert (await changed(admin, auto_followup=FOLLOWUP))["auto_followup"] == followup
+    other = {**FILTER, "autosave": autosave, "auto_followup": {**FOLLOWUP, "priority_order": "asc"}}
+    assert (await admin("POST", "/api/filters", other))[0] == 400
+    assert (await changed(admin, update_annotations=True))["update_annotations"] is True
+    assert (await changed(admin, active=False))["active"] is False
+    _, answer = await admin("GET", "/api/filters/1")
+    assert (answer["data"]["active"], answer["data"]["active_fid"]) == (False, first)
+    assert (await admin("DELETE", "/api/filters/1"))[1]["message"] == "Removed filter id 1"
+    again = await saved(admin, autosave=autosave, auto_followup=followup)
+    assert (again["filter_id"], again["active_fid"]) == (1, again["fid"])
+
+
 async def test_versions_posted_at_once_are_all_kept(admin: Any) -> None:
     versions = await asyncio.gather(*(saved(admin) for _ in range(8)))
     _, answer = await admin("GET", "/api/filters/1")
