@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from kowalski.broker.evaluation import Evaluation, reason
 from kowalski.config.settings import Filters
 
 Pass = dict[str, Any]
+Answers = dict[tuple[int, str, int], Document]
+"""(filter, block, candid) -> the one document that a block's pipeline gave for an alert."""
 
 ANSWER: Document = {"$project": {"comment": 1, "payload": 1, "candid": 1}}
 PRIORITY = {"asc": 0, "desc": 5}
@@ -108,7 +111,7 @@ class Automation:
         self,
         active: ActiveFilter,
         one: Pass,
-        answers: Mapping[tuple[int, str, int], Document],
+        answers: Answers,
         candid: int,
         now: datetime,
     ) -> None:
@@ -129,15 +132,13 @@ class Automation:
             one["followup"] = asked.model_dump()
 
     @staticmethod
-    def _holds(
-        automatic: Automatic[Any], key: tuple[int, str, int], answers: Mapping[tuple[int, str, int], Document]
-    ) -> bool:
+    def _holds(automatic: Automatic[Any], key: tuple[int, str, int], answers: Answers) -> bool:
         return not automatic.pipeline or key in answers
 
-    def _answers(self, jobs: Sequence[Job]) -> dict[tuple[int, str, int], Document]:
-        """Run all pipelines: (filter, block, candid) -> the one document that came back."""
+    def _answers(self, jobs: Sequence[Job]) -> Answers:
+        """Run all pipelines."""
         groups: dict[tuple[int, ...], list[tuple[Job, str]]] = defaultdict(list)
-        answers: dict[tuple[int, str, int], Document] = {}
+        answers: Answers = {}
         for job in jobs:
             name = attribution(job.pipeline)
             if name is None or self._failures[job.key]:
@@ -148,23 +149,19 @@ class Automation:
             self._run_together(permissions, chosen, answers)
         return answers
 
-    def _run_together(
-        self,
-        permissions: Sequence[int],
-        chosen: list[tuple[Job, str]],
-        answers: dict[tuple[int, str, int], Document],
-    ) -> None:
+    def _run_together(self, permissions: Sequence[int], chosen: list[tuple[Job, str]], answers: Answers) -> None:
         branches = {
             f"b{at}": [{"$match": {"_id": {"$in": job.candids}}}, *self._evaluation.woven(job.pipeline), ANSWER]
             for at, (job, _) in enumerate(chosen)
         }
         candids = sorted({candid for job, _ in chosen for candid in job.passes})
+        limit, start = self._limits.batch_max_time_ms, time.monotonic()
+        answer: Document | None = None
         try:
-            (answer,) = self._evaluation.aggregate(
-                candids, permissions, [{"$facet": branches}], self._limits.batch_max_time_ms
-            )
+            (answer,) = self._evaluation.aggregate(candids, permissions, [{"$facet": branches}], limit)
         except OperationFailure:
             self._evaluation.check_prefix(candids, permissions)
+        if answer is None or 1000.0 * (time.monotonic() - start) > limit:
             for job, _ in chosen:  # one of them is to blame, and no other must suffer for it
                 self._run_alone(job, answers)
             return
@@ -173,25 +170,36 @@ class Automation:
             for document in answer[f"b{at}"]:
                 answers[job.filter.filter_id, job.block, document[name]] = document
 
-    def _run_alone(self, job: Job, answers: dict[tuple[int, str, int], Document]) -> None:
+    def _run_alone(self, job: Job, answers: Answers) -> None:
         """Run a pipeline alert by alert; exactly one document means yes."""
         for candid, one in job.passes.items():
             if self._failures[job.key] >= self._limits.max_failures:
                 one["troubles"][job.block] = "it keeps failing"
                 continue
-            stages = [*self._evaluation.woven(job.pipeline), ANSWER]
-            try:
-                found = self._evaluation.aggregate([candid], job.filter.permissions, stages, self._limits.max_time_ms)
-            except OperationFailure as error:
-                self._evaluation.check_prefix([candid], job.filter.permissions)
+            found, trouble = self._run_one(job, candid)
+            if trouble is not None:
                 self._failures[job.key] += 1
-                trouble = reason(error)
                 one["troubles"][job.block] = trouble
                 self._tell(job.filter, f"{job.block}: {trouble}")
                 continue
             self._failures.pop(job.key, None)
             if len(found) == 1:
                 answers[job.filter.filter_id, job.block, candid] = found[0]
+
+    def _run_one(self, job: Job, candid: int) -> tuple[list[Document], str | None]:
+        """Run a pipeline on one alert: what came back, and what was wrong, if anything was.
+
+        MongoDB looks at its time limit between documents only, so the clock here has the last word.
+        """
+        limit, start = self._limits.max_time_ms, time.monotonic()
+        stages = [*self._evaluation.woven(job.pipeline), ANSWER]
+        try:
+            found = self._evaluation.aggregate([candid], job.filter.permissions, stages, limit)
+        except OperationFailure as error:
+            self._evaluation.check_prefix([candid], job.filter.permissions)
+            return [], reason(error)
+        taken = 1000.0 * (time.monotonic() - start)
+        return found, f"took {taken:.0f} ms for one alert" if taken > limit else None
 
 
 def request(

@@ -22,6 +22,9 @@ Block = dict[str, Any]
 ALL: list[Block] = [{"$match": {}}]
 IFU: Block = {"active": True, "allocation_id": 5, "payload": {"observation_type": "IFU", "priority": "2"}}
 EVEN: Block = {"$match": {"$expr": {"$eq": [{"$mod": ["$candid", 2]}, 0]}}}
+SLOW: Block = {"$match": {"$expr": {"$gt": [{"$reduce": {
+    "input": {"$range": [0, 1_000_000]},
+    "initialValue": 0, "in": {"$add": ["$$value", "$candid"]}}}, -1]}}}  # fmt: skip
 ODD_FAILS: Block = {"$match": {"$expr": {"$gt": [{"$divide": [1, {"$mod": ["$candid", 2]}]}, 0]}}}
 
 
@@ -136,6 +139,16 @@ def test_a_bad_follow_up_block_never_loses_the_candidate(
     assert all(one["followup"] and one["troubles"] == {} for one in others.values())
     stored = context.system[names.FILTERS].find_one({"filter_id": 1}) or {}
     assert "suspended" not in stored
+
+
+def test_a_slow_block_never_loses_the_candidate(context: WorkerContext, add: Any, alerts: list[int]) -> None:
+    context.settings.filters.max_time_ms = context.settings.filters.batch_max_time_ms = 50
+    add(1, {"active": True, "pipeline": [SLOW]})
+    passes = decided(context, alerts)
+    assert set(passes) == set(alerts)
+    assert all(one["autosave"] is None for one in passes.values())
+    assert "took" in passes[1]["troubles"]["autosave"]
+    assert "keeps failing" in passes[8]["troubles"]["autosave"]
 
 
 def test_a_bad_autosave_saves_nothing_and_loses_nothing(context: WorkerContext, add: Any, alerts: list[int]) -> None:
