@@ -7,12 +7,13 @@ https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/
 from __future__ import annotations
 
 import math
-import re
+from bisect import bisect
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import bson
+import numpy as np
 import orjson
 from bson import Int64, ObjectId, json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -29,10 +30,6 @@ OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
 # Code is a str and Int64 an int by inheritance: orjson must not take them for such.
 _FLAGS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS
 
-# orjson writes null for a NaN and an infinity. A BSON element that holds one: type 1, name, a double whose exponent
-# has all bits set. Other bytes may look like one by chance, which costs time and nothing else.
-_NOT_FINITE = re.compile(rb"\x01[^\x00]*\x00.{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
-
 
 def dumps(value: Any) -> bytes:
     """Encode a value that consists of what BSON can hold.
@@ -43,7 +40,25 @@ def dumps(value: Any) -> bytes:
         If a part of it is nothing that BSON can hold.
     """
     text = orjson.dumps(value, _default, _FLAGS)
-    return orjson.dumps(_mark_not_finite(value), _default, _FLAGS) if b"null" in text else text
+    if b"null" in text and _holds_not_finite(value):  # for which orjson writes null
+        return orjson.dumps(_mark_not_finite(value), _default, _FLAGS)
+    return text
+
+
+def encode(batch: bytes) -> list[bytes]:
+    """Encode documents as the server sends them: BSON, one after the other; gives the text of each."""
+    suspects = _suspects(batch)
+    texts: list[bytes] = []
+    start = 0
+    for raw in split(batch):
+        document = bson.decode(raw, OPTIONS)
+        text = orjson.dumps(document, _default, _FLAGS)
+        end = start + len(raw)
+        if suspects and b"null" in text and bisect(suspects, start) < bisect(suspects, end):
+            text = orjson.dumps(_mark_not_finite(document), _default, _FLAGS)
+        texts.append(text)
+        start = end
+    return texts
 
 
 def split(batch: bytes) -> Iterator[bytes]:
@@ -55,13 +70,15 @@ def split(batch: bytes) -> Iterator[bytes]:
         start = end
 
 
-def encode(raw: bytes) -> bytes:
-    """Encode a document as the server sends it, in BSON."""
-    document = bson.decode(raw, OPTIONS)
-    text = orjson.dumps(document, _default, _FLAGS)
-    if b"null" in text and _NOT_FINITE.search(raw):
-        return orjson.dumps(_mark_not_finite(document), _default, _FLAGS)
-    return text
+def _suspects(batch: bytes) -> list[int]:
+    """Find where a NaN or an infinity may be: the end of a name, and a double whose exponent has all bits set.
+
+    Other bytes may look like one by chance, which costs time and nothing else.
+    """
+    data = np.frombuffer(batch, np.uint8)
+    found = (data[8:] & 0x7F == 0x7F) & (data[7:-1] >= 0xF0) & (data[:-8] == 0)
+    positions: list[int] = np.flatnonzero(found).tolist()
+    return positions
 
 
 def _default(value: Any) -> Any:
@@ -77,6 +94,25 @@ def _default(value: Any) -> Any:
     if isinstance(value, dict):
         return dict(value)
     return json_util.default(value, RELAXED_JSON_OPTIONS)
+
+
+def _holds_not_finite(value: Any) -> bool:
+    """Whether there is a NaN or an infinity in ``value``."""
+    kind = type(value)
+    if kind is dict:
+        items = value.values()
+    elif kind is list or kind is tuple:
+        items = value
+    else:
+        return isinstance(value, float) and not math.isfinite(value)
+    for item in items:  # the tight loop of all that is not encoded from BSON
+        kind = type(item)
+        if kind is float:
+            if item - item != 0.0:  # true of those alone
+                return True
+        elif (kind is dict or kind is list or kind is tuple) and _holds_not_finite(item):
+            return True
+    return False
 
 
 def _mark_not_finite(value: Any) -> Any:

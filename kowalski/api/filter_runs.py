@@ -7,7 +7,8 @@ from typing import Any
 from kowalski.api import filters as rules
 from kowalski.api.errors import ApiError
 from kowalski.api.models.filters import FilterDryRun, FilterTest
-from kowalski.api.queries.archive import BATCH, Archive, RawCursor
+from kowalski.api.queries.archive import Archive
+from kowalski.api.reading import FIRST, RawCursor
 from kowalski.api.services import Services
 from kowalski.archive import filter_statistics, filters
 from kowalski.archive.client import Document
@@ -32,7 +33,7 @@ async def test(archive: Archive, filter_id: int, body: FilterTest) -> RawCursor:
         stages_on_archive(survey, one, body.object_ids, body.span),
         allowDiskUse=False,
         maxTimeMS=body.max_time_ms,
-        batchSize=BATCH,
+        batchSize=FIRST,
         comment=archive.user.name,
         session=archive.session,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 CODINGS = ("zstd", "gzip")
 """Content codings that are offered, the better one first."""
 
 
-def media_type(header: str, offered: Sequence[str]) -> str:
+@lru_cache(256)  # clients say the same with each request
+def media_type(header: str, offered: tuple[str, ...]) -> str:
     """Choose a media type.
 
     Parameters
@@ -29,6 +31,7 @@ def media_type(header: str, offered: Sequence[str]) -> str:
     return best if _quality(best, ranges) > 0 else offered[0]
 
 
+@lru_cache(256)
 def coding(header: str) -> str | None:
     """Choose a content coding by the value of ``Accept-Encoding``; None if the content is to stay as it is."""
     wanted = dict(_parse(header))

@@ -19,6 +19,15 @@ class Rows:
 
     batches: AsyncGenerator[Batch]
 
+    @classmethod
+    def of(cls, documents: list[Document]) -> Rows:
+        """Make a result of documents that are there already."""
+
+        async def batches() -> AsyncGenerator[Batch]:
+            yield documents
+
+        return cls(batches())
+
 
 @dataclass(frozen=True, slots=True)
 class Match:

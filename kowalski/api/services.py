@@ -14,6 +14,7 @@ from kowalski.api import addresses
 from kowalski.api.accounts import Accounts
 from kowalski.api.addresses import Network
 from kowalski.api.dry_runs import DryRuns
+from kowalski.api.lookups import Lookups
 from kowalski.api.passwords import Passwords
 from kowalski.api.tokens import Tokens
 from kowalski.api.views import Views
@@ -44,6 +45,8 @@ class Services:
         The system database.
     views
         Those of the data database.
+    lookups
+        Reads documents by their keys, for many requests at once.
     encoder
         Threads in which answers are encoded.
     heavy
@@ -60,6 +63,7 @@ class Services:
     system: AsyncDatabase[Document]
     accounts: Accounts
     views: Views
+    lookups: Lookups
     encoder: ThreadPoolExecutor
     heavy: ThreadPoolExecutor
     proxies: tuple[Network, ...]
@@ -91,6 +95,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         system,
         accounts,
         Views(data),
+        Lookups(settings.database),
         encoder,
         heavy,
         addresses.networks(settings.server.trusted_proxies),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import jwt
 
@@ -30,6 +31,7 @@ class Tokens:
         self._key = server.jwt_secret_key
         self._algorithm = server.jwt_algorithm
         self._lifetime = server.jwt_exp_delta_seconds
+        self._verified = lru_cache(1024)(self._verify)  # a client sends its token with each request
 
     def issue(self, user: User) -> str:
         """Make a token for a user."""
@@ -47,6 +49,12 @@ class Tokens:
         InvalidTokenError
             If it is none of ours, or has expired.
         """
+        claim, expires = self._verified(token)
+        if expires is not None and expires <= time.time():
+            raise InvalidTokenError("token has expired")
+        return claim
+
+    def _verify(self, token: str) -> tuple[Claim, float | None]:
         try:
             payload = jwt.decode(token, self._key, algorithms=[self._algorithm])
         except jwt.ExpiredSignatureError as error:
@@ -56,4 +64,4 @@ class Tokens:
         name, stamp = payload.get("user_id"), payload.get("stamp", "")
         if not isinstance(name, str) or not isinstance(stamp, str):
             raise InvalidTokenError("token is invalid")
-        return Claim(name, stamp)
+        return Claim(name, stamp), payload.get("exp")

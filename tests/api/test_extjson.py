@@ -74,7 +74,7 @@ def same(one: Any, other: Any) -> bool:
 @given(documents)
 def test_a_document_decodes_as_from_json_util(document: dict[str, Any]) -> None:
     raw = bson.encode(document)
-    text = extjson.encode(raw)
+    (text,) = extjson.encode(raw)
     expected = json_util.dumps(bson.decode(raw, extjson.OPTIONS), json_options=RELAXED_JSON_OPTIONS)
     assert same(json_util.loads(text.decode()), json_util.loads(expected))
 
@@ -82,7 +82,7 @@ def test_a_document_decodes_as_from_json_util(document: dict[str, Any]) -> None:
 @given(documents)
 def test_values_in_memory_are_encoded_alike(document: dict[str, Any]) -> None:
     raw = bson.encode(document)
-    assert extjson.dumps(bson.decode(raw, extjson.OPTIONS)) == extjson.encode(raw)
+    assert extjson.dumps(bson.decode(raw, extjson.OPTIONS)) == extjson.encode(raw)[0]
 
 
 @pytest.mark.parametrize(
@@ -104,17 +104,23 @@ def test_values_in_memory_are_encoded_alike(document: dict[str, Any]) -> None:
 )
 def test_the_wire_format_of(value: Any, text: str) -> None:
     assert extjson.dumps({"value": value}).decode() == f'{{"value":{text}}}'
-    encoded = extjson.encode(bson.encode({"value": value}))
+    (encoded,) = extjson.encode(bson.encode({"value": value}))
     assert json.loads(encoded) == json.loads(f'{{"value":{text}}}')
 
 
 def test_a_nan_between_nulls_and_random_bytes_is_found() -> None:
     document = {"null": None, "stamp": bytes(range(256)) * 20, "deep": [{"rows": [1.0, math.nan]}], "inf": math.inf}
-    text = extjson.encode(bson.encode(document))
+    (text,) = extjson.encode(bson.encode(document))
     decoded = json_util.loads(text.decode())
     assert math.isnan(decoded["deep"][0]["rows"][1])
     assert decoded["inf"] == math.inf
     assert decoded["null"] is None
+
+
+@given(st.lists(documents, max_size=5))
+def test_documents_of_a_batch_are_encoded_like_each_alone(found: list[dict[str, Any]]) -> None:
+    raws = [bson.encode(document) for document in found]
+    assert extjson.encode(b"".join(raws)) == [extjson.encode(raw)[0] for raw in raws]
 
 
 def test_what_is_not_bson_is_refused() -> None:

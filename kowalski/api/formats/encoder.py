@@ -108,5 +108,5 @@ def size_of(batch: Batch) -> int:
 def texts(batch: Batch) -> list[bytes]:
     """Encode each document of a batch as relaxed Extended JSON."""
     if isinstance(batch, bytes):
-        return [extjson.encode(raw) for raw in extjson.split(batch)]
+        return extjson.encode(batch)
     return [extjson.dumps(document) for document in batch]

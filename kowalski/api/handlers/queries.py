@@ -20,11 +20,10 @@ async def run(request: web.Request) -> web.StreamResponse:
     form = streaming.format_for(request)
     if form.is_table and not query.gives_documents:
         raise NotAcceptableError(f"{query.query_type} can't be answered with a table; ask for application/json")
-    async with leaving.session(services.of(request).data.client) as session:
+    async with leaving.session(services.of(request).data.client) as session, leaving.noticed(request):
         archive = Archive(services.of(request), request[USER], session)
-        async with leaving.noticed(request):
-            result = await query.run(archive)
-        async with results.closing(result), leaving.noticed(request):
+        result = await query.run(archive)
+        async with results.closing(result):
             return await streaming.send(request, form, query.message, result, archive.encoder())
 
 

@@ -9,8 +9,9 @@ from pydantic import Field
 from kowalski.api import sandbox
 from kowalski.api.models.common import Pipeline
 from kowalski.api.models.queries import CatalogQuery, NoneAsEmpty, Options
-from kowalski.api.queries.archive import BATCH, Archive
+from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.base import ArchiveQuery
+from kowalski.api.reading import FIRST
 from kowalski.api.results import Rows
 
 
@@ -39,7 +40,7 @@ class AggregateQuery(ArchiveQuery):
         """Give the documents."""
         pipeline, options = self.query.pipeline, self.kwargs
         sandbox.check_pipeline(pipeline)
-        size = min(options.batchSize or BATCH, BATCH)
+        size = min(options.batchSize or FIRST, FIRST)
         disk = {"allowDiskUse": options.allowDiskUse}
         cursor = await archive.aggregate(self.query.catalog, pipeline, options, batchSize=size, **disk)
         return Rows(archive.batches(cursor))

@@ -5,33 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import bson
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.asynchronous.command_cursor import AsyncRawBatchCommandCursor
-from pymongo.asynchronous.cursor import AsyncRawBatchCursor
 from pymongo.errors import ExecutionTimeout
 
-from kowalski.api import guards, sandbox
+from kowalski.api import guards, reading, sandbox
 from kowalski.api.formats.encoder import Encoder, Meter
 from kowalski.api.guards import Guards, Stage
+from kowalski.api.lookups import Kind, as_text
 from kowalski.api.models.queries import CountOptions, FindOptions, Options
 from kowalski.api.queries import projections
+from kowalski.api.reading import FIRST, RawCursor
 from kowalski.api.services import Services
 from kowalski.archive.client import Document
 from kowalski.archive.users import User
 from kowalski.config.settings import Queries
 
-BATCH = 1000
-"""Documents that are read at a time."""
 COUNTED = 20_000
 """Documents up to which an estimate is a count."""
 SAMPLE = 900
 """Documents of which an estimate knows whether the user sees them; below 5 % of all, where MongoDB draws cheaply."""
 
-RawCursor = AsyncRawBatchCursor[Document] | AsyncRawBatchCommandCursor[Document]
 Projection = Mapping[str, Any] | Sequence[str] | None
 
 
@@ -110,7 +107,7 @@ class Archive:
         return collection.find_raw_batches(
             condition,
             projection or None,
-            batch_size=BATCH,
+            batch_size=FIRST,
             skip=options.skip or 0,
             limit=options.limit or 0,
             max_time_ms=self.time(options),
@@ -118,6 +115,25 @@ class Archive:
             session=self._session(collection),
             **chosen,
         )
+
+    async def look_up(
+        self, catalog: str, condition: Stage, projection: Projection, options: FindOptions
+    ) -> list[Document] | None:
+        """Find documents by their key, together with what others ask for; None if the condition names no key."""
+        lookups = self.services.lookups
+        asked = lookups.key_of(catalog, condition, projection)
+        if asked is None or options.sort or options.hint or options.skip:
+            return None
+        collection = await self.collection(catalog)
+        guard = self.guards.get(catalog)
+        if collection.database is not self.services.data or (guard is not None and guard.stages):
+            return None
+        seen = {} if guard is None else dict(guard.match)
+        time_ms = min(options.max_time_ms or self.limits.max_time_ms, self.limits.max_time_ms)
+        texts = (as_text(projection), as_text(seen))
+        kind = Kind(catalog, asked[0], *texts, self.user.name, time_ms)
+        found = await lookups.find(collection, kind, asked[1], seen, projection or None)
+        return found[: options.limit or None]
 
     async def _find_behind(
         self, collection: AsyncCollection[Document], condition: Stage, projection: Projection, options: FindOptions
@@ -132,7 +148,7 @@ class Archive:
         stages += [{"$skip": options.skip}] if options.skip else []
         stages += [{"$limit": options.limit}] if options.limit else []
         stages += projections.stages(projection)
-        return await self._aggregate(collection, stages, options, hint=hint, batchSize=BATCH)
+        return await self._aggregate(collection, stages, options, hint=hint, batchSize=FIRST)
 
     async def aggregate(self, catalog: str, pipeline: Sequence[Stage], options: Options, **arguments: Any) -> RawCursor:
         """Start a pipeline, which must have passed the sandbox, on what the user sees of a catalog.
@@ -179,7 +195,7 @@ class Archive:
         return round(total * await self._counted(cursor) / SAMPLE)
 
     async def _counted(self, cursor: RawCursor) -> int:
-        return sum([bson.decode(batch)["count"] async for batch in self.batches(cursor) if batch])
+        return sum([bson.decode(batch)["count"] async for batch in reading.batches(cursor) if batch])
 
     def _session(self, collection: AsyncCollection[Document]) -> AsyncClientSession | None:
         """The session, unless the collection is one of system documents, which have a client of their own."""
@@ -199,8 +215,6 @@ class Archive:
             raise ExecutionTimeout("operation exceeded time limit")
         return left
 
-    async def batches(self, cursor: RawCursor) -> AsyncGenerator[bytes]:
+    def batches(self, cursor: RawCursor) -> AsyncGenerator[bytes]:
         """Read what a cursor finds, batch by batch; the end of the iteration ends the query."""
-        async with cursor:
-            async for found in cursor:
-                yield cast(bytes, found)  # raw batches are bytes, whatever type the collection's documents have
+        return reading.batches(cursor)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from kowalski.api import extjson, sandbox
 from kowalski.api.models.queries import CatalogPart, PositionOptions
 from kowalski.api.queries import together
-from kowalski.api.queries.archive import Archive, RawCursor
+from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.positions import Cone, Position
 from kowalski.api.queries.together import Together
+from kowalski.api.reading import RawCursor
 from kowalski.api.results import Match, Matches
 
 Found = tuple[Position, bytes]

@@ -21,5 +21,8 @@ class FindQuery(ArchiveQuery):
     async def run(self, archive: Archive) -> Rows:
         """Give the documents."""
         body = self.query
+        found = await archive.look_up(body.catalog, body.filter, body.projection, self.kwargs)
+        if found is not None:
+            return Rows.of(found)
         cursor = await archive.find(body.catalog, body.filter, body.projection, self.kwargs)
         return Rows(archive.batches(cursor))

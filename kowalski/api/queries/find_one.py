@@ -23,6 +23,9 @@ class FindOneQuery(ArchiveQuery):
     async def run(self, archive: Archive) -> Value:
         """Give the document, or nothing."""
         body, one = self.query, self.kwargs.model_copy(update={"limit": 1})
+        documents = await archive.look_up(body.catalog, body.filter, body.projection, one)
+        if documents is not None:
+            return Value(documents[0] if documents else None)
         cursor = await archive.find(body.catalog, body.filter, body.projection, one)
         found = b"".join([batch async for batch in archive.batches(cursor)])
         return Value(bson.decode(found, extjson.OPTIONS) if found else None)

@@ -17,9 +17,10 @@ from kowalski.api.errors import ApiError
 from kowalski.api.models.common import Request
 from kowalski.api.models.queries import FindBody, FindOptions, NoneAsEmpty
 from kowalski.api.models.skymaps import Alias, Level, Name, Time, Trigger, readable
-from kowalski.api.queries.archive import Archive, RawCursor
+from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.base import ArchiveQuery
 from kowalski.api.queries.positions import FIELD
+from kowalski.api.reading import RawCursor
 from kowalski.api.results import Rows
 from kowalski.archive import skymaps
 from kowalski.science.mocs import Moc

@@ -1,0 +1,156 @@
+"""Documents by their key, for many requests at once.
+
+Services ask for alerts one by one, from many clients at a time. Those that come while MongoDB answers the ones before
+are asked together, as one query; nobody waits for that, and a query costs more than a document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+import orjson
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import PyMongoError
+
+from kowalski.api import extjson, reading
+from kowalski.api.errors import UNENCODABLE
+from kowalski.archive.client import Document
+from kowalski.config.settings import Database
+
+TOGETHER = 100
+"""Keys in one query at most."""
+
+FAILURES = (PyMongoError, *UNENCODABLE)
+"""What a request has to expect."""
+
+Key = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What requests have in common that are answered together.
+
+    Attributes
+    ----------
+    field
+        The field with the key.
+    projection, guard
+        The projection and the condition for what the user sees, as JSON.
+    user
+        Whose requests they are, as it stands in MongoDB's log.
+    """
+
+    collection: str
+    field: str
+    projection: bytes
+    guard: bytes
+    user: str
+    max_time_ms: int
+
+
+class Lookups:
+    """Reads documents by a field that identifies them: ``_id``, and those with a unique index of their own."""
+
+    def __init__(self, database: Database) -> None:
+        self._fields = {
+            name: {index.fields[0][0] for index in indexes if index.unique and len(index.fields) == 1}
+            for name, indexes in database.indexes.items()
+        }
+        self._waiting: dict[Kind, dict[Key, list[asyncio.Future[list[Document]]]]] = {}
+        self._tasks: dict[Kind, asyncio.Task[None]] = {}
+
+    def key_of(self, collection: str, condition: Mapping[str, Any], projection: Any) -> tuple[str, Key] | None:
+        """Find the field and the key that a condition asks for; None if it asks for anything else.
+
+        The projection must leave the field in the documents: by it they are told apart.
+        """
+        if len(condition) != 1:
+            return None
+        ((name, key),) = condition.items()
+        if name != "_id" and name not in self._fields.get(collection, ()):
+            return None
+        return (name, key) if _is_key(key) and _is_kept(name, projection) else None
+
+    async def find(
+        self, collection: AsyncCollection[Document], kind: Kind, key: Key, condition: Document, projection: Any
+    ) -> list[Document]:
+        """Find the documents with a key.
+
+        Parameters
+        ----------
+        condition, projection
+            What ``kind`` holds as JSON.
+        """
+        future: asyncio.Future[list[Document]] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(kind, {}).setdefault(key, []).append(future)
+        if kind not in self._tasks:
+            self._tasks[kind] = asyncio.create_task(self._answer(collection, kind, condition, projection))
+        return await future
+
+    async def _answer(
+        self, collection: AsyncCollection[Document], kind: Kind, condition: Document, projection: Any
+    ) -> None:
+        """Answer what waits, until nothing does."""
+        while waiting := self._waiting.pop(kind, None):
+            if len(waiting) > TOGETHER:
+                rest = list(waiting)[TOGETHER:]
+                self._waiting[kind] = {key: waiting.pop(key) for key in rest}
+            match = {"$and": [condition, {kind.field: {"$in": list(waiting)}}]}
+            try:
+                found = await _read(collection, kind, match, projection)
+            except BaseException as error:  # whatever it is, nobody may be left waiting
+                for future in _open(waiting):
+                    future.set_exception(error)
+                if not isinstance(error, FAILURES):
+                    raise
+            else:
+                for key, futures in waiting.items():
+                    for future in _open({key: futures}):
+                        future.set_result(found.get(key, []))
+        del self._tasks[kind]
+
+
+async def _read(
+    collection: AsyncCollection[Document], kind: Kind, match: Document, projection: Any
+) -> dict[Key, list[Document]]:
+    cursor = collection.find_raw_batches(match, projection, max_time_ms=kind.max_time_ms, comment=kind.user)
+    found: dict[Key, list[Document]] = {}
+    async for batch in reading.batches(cursor):
+        for document in bson.decode_all(batch, extjson.OPTIONS):
+            value = document[kind.field]
+            for key in set(filter(_is_key, value)) if isinstance(value, list) else (value,):
+                found.setdefault(key, []).append(document)
+    return found
+
+
+def _open(
+    waiting: Mapping[Key, Sequence[asyncio.Future[list[Document]]]],
+) -> list[asyncio.Future[list[Document]]]:
+    return [future for futures in waiting.values() for future in futures if not future.done()]
+
+
+def _is_key(value: Any) -> bool:
+    """Whether a value is a key that can be sent to MongoDB, and compared with those that come back."""
+    if isinstance(value, str):
+        return value.isascii()
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def _is_kept(name: str, projection: Any) -> bool:
+    if not projection:
+        return True
+    if not isinstance(projection, dict):
+        return False
+    if any(type(value) not in (int, bool) for value in projection.values()):
+        return False
+    includes = any(value for key, value in projection.items() if key != "_id")
+    return bool(projection.get(name, name == "_id" or not includes))
+
+
+def as_text(value: Any) -> bytes:
+    """Write a condition or a projection so that equal ones are equal."""
+    return orjson.dumps(value, str)
