@@ -66,6 +66,7 @@ def survey_name(name: str) -> str:
     """
     from kowalski import surveys
 
+    settings(warn=False)  # they may declare further surveys
     try:
         return surveys.get(name).name
     except KeyError as error:

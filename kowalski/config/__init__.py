@@ -18,7 +18,8 @@ from kowalski.config import sources
 from kowalski.config.errors import ConfigError, sentence, unknown
 from kowalski.config.legacy import translate
 from kowalski.config.secrets import Secrets
-from kowalski.config.settings import MachineLearning, Settings
+from kowalski.config.settings import MachineLearning, Settings, Surveys
+from kowalski.surveys import plugins
 
 __all__ = ["PROJECT", "ConfigError", "Loaded", "Settings", "load"]
 
@@ -58,6 +59,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> L
         merged = overlay if is_complete else sources.merge(merged, overlay)
     variables = sources.from_environment(environ, merged)
     merged = sources.merge(merged, variables)
+    _load_plugins(merged, source, variables)
     settings = _validate(merged, source, variables)
     for name in type(settings.path).model_fields:
         setattr(settings.path, name, (PROJECT / getattr(settings.path, name)).resolve())
@@ -79,7 +81,7 @@ def _operators_file(path: Path | None, environ: Mapping[str, str]) -> Path | Non
 def _surveys_in(merged: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], dict[str, Any], list[str]]]:
     """Go through the sections whose keys are names of surveys: where they are, what they hold, their other keys."""
     places: dict[tuple[str, ...], list[str]] = {
-        ("surveys",): [],
+        ("surveys",): list(Surveys.model_fields),
         ("ml",): list(MachineLearning.model_fields),
         ("database", "xmatch"): [],
     }
@@ -89,6 +91,22 @@ def _surveys_in(merged: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], di
             level = level.get(part) if isinstance(level, dict) else None
         if isinstance(level, dict):
             yield path, level, others
+
+
+def _load_plugins(merged: dict[str, Any], source: Path | None, variables: Mapping[str, Any]) -> None:
+    """Take in surveys that are declared elsewhere; each is enabled unless its section says otherwise."""
+    section = merged.get("surveys")
+    named = section.get("plugins") if isinstance(section, dict) else None
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        return  # which validation will tell
+    for name in named:
+        try:
+            found = plugins.load(name, PROJECT)
+        except plugins.PluginError as error:
+            origin = _origin(("surveys", "plugins"), source, variables)
+            raise ConfigError(f"{origin}surveys.plugins: {error}") from error
+        for survey in found:
+            merged["surveys"].setdefault(survey.name, {})
 
 
 def _validate(merged: dict[str, Any], source: Path | None, variables: Mapping[str, Any]) -> Settings:

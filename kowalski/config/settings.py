@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import ItemsView
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -297,6 +298,31 @@ class SurveySwitch(Section):
         return value
 
 
+class Surveys(BaseModel):
+    """Whose alerts are taken in; every key that is not named here is a survey's name."""
+
+    model_config = ConfigDict(extra="allow", validate_default=True)
+    __pydantic_extra__: dict[str, SurveySwitch] = Field(init=False)
+
+    plugins: list[Text] = []
+
+    def __getitem__(self, survey: str) -> SurveySwitch:
+        """What is set of ``survey``."""
+        return self._switches[survey]
+
+    def get(self, survey: str) -> SurveySwitch | None:
+        """What is set of ``survey``, if anything."""
+        return self._switches.get(survey)
+
+    def items(self) -> ItemsView[str, SurveySwitch]:
+        """Go through all surveys that are named."""
+        return self._switches.items()
+
+    @property
+    def _switches(self) -> dict[str, SurveySwitch]:
+        return self.__pydantic_extra__ or {}
+
+
 class Model(Section):
     """One machine-learning model of a survey."""
 
@@ -437,7 +463,7 @@ class Settings(Section):
     kafka: Kafka = Kafka()
     dask: Dask = Dask()
     broker: Broker = Broker()
-    surveys: dict[str, SurveySwitch] = {}
+    surveys: Surveys = Surveys()
     ml: MachineLearning = MachineLearning()
     filters: Filters = Filters()
     skyportal: SkyPortal = SkyPortal()

@@ -21,7 +21,6 @@ FILLED = {
     "database.xmatch",
     "queries.roles",
     "server.default_permissions",
-    "surveys",
     "triggers.telescopes",
 }
 """What the code leaves empty: it names no survey, and no role."""
@@ -65,7 +64,7 @@ def test_nothing_else_is_written() -> None:
         if section not in ("surveys", "ml"):
             assert set(content) == known
     assert {"use_tensorflow", "device"} < set(WRITTEN["ml"]) <= {"use_tensorflow", "device", *surveys.SURVEYS}
-    assert set(WRITTEN["surveys"]) == set(surveys.SURVEYS)
+    assert set(WRITTEN["surveys"]) == {"plugins", *surveys.SURVEYS}
 
 
 @pytest.mark.parametrize("key", sorted(DEFAULTS))

@@ -13,6 +13,7 @@ from pymongo import MongoClient
 
 from kowalski.archive.client import data_database, system_database
 from kowalski.config import Settings, load
+from kowalski.config.settings import Surveys
 from kowalski.runtime.errors import ServiceError
 from kowalski.testing import services
 
@@ -75,7 +76,7 @@ def test_writer_may_write_both_databases(mongo: MongoClient[dict[str, Any]], set
 
 
 def test_dask_workers_join(settings: Settings) -> None:
-    settings.surveys = {}  # then workers need neither MongoDB nor models
+    settings.surveys = Surveys()  # then workers need neither MongoDB nor models
     with (
         services.dask_cluster(settings, workers=2) as cluster,
         Client(cluster.address, set_as_default=False) as client,

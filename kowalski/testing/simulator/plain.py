@@ -165,7 +165,20 @@ def _resized(image: Image, side: int) -> Image:
 
 @cache
 def _fields(schema: Path) -> dict[str, Any]:
-    return {field["name"]: field["type"] for field in json.loads(schema.read_text())["fields"]}
+    named: dict[str, Any] = {}
+    return {field["name"]: _whole(field["type"], named) for field in json.loads(schema.read_text())["fields"]}
+
+
+def _whole(kind: Any, named: dict[str, Any]) -> Any:
+    """Put records in place of their names, which stand wherever a record is used again."""
+    if isinstance(kind, list):
+        return [_whole(each, named) for each in kind]
+    if isinstance(kind, dict) and kind["type"] == "record":
+        named[kind["name"]] = kind
+        return {**kind, "fields": [{**field, "type": _whole(field["type"], named)} for field in kind["fields"]]}
+    if isinstance(kind, dict) and "items" in kind:
+        return {**kind, "items": _whole(kind["items"], named)}
+    return named.get(kind, kind) if isinstance(kind, str) else kind
 
 
 def _written(kind: Any, value: Any, known: frozenset[str] | None) -> Any:
