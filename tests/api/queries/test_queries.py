@@ -9,6 +9,7 @@ from pymongo import MongoClient
 
 from kowalski.archive.client import data_database
 from kowalski.config import Settings
+from kowalski.config.settings import Ceilings
 
 CANDID = 1105522281015015000
 ALERTS = {"catalog": "ZTF_alerts"}
@@ -117,6 +118,11 @@ async def test_refused(user: Any) -> None:
         ("find", {**find, "catalog": " users "}, {}, "Protected collection"),
         ("find", {**find, "filter": {"$where": "1"}}, {}, "$where"),
         ("find", {**find, "filter": {"a": {"$nonsense": 1}}}, {}, "unknown operator: $nonsense"),
+        ("find", {**find, "filter": {"$query": {}, "$maxTimeMS": 10**6}}, {}, "unknown operator: $query"),
+        ("find", {**find, "filter": {"$_internalExprEq": {}}}, {}, "unknown operator: $_internalExprEq"),
+        ("aggregate", {**ALERTS, "pipeline": [{"$_internalInhibitOptimization": {}}]}, {}, "unknown stages"),
+        ("aggregate", {**ALERTS, "pipeline": [{"$lookup": "ZTF_alerts"}]}, {}, "must name its collection"),
+        ("aggregate", {**ALERTS, "pipeline": [{"$facet": 5}]}, {}, "$facet must be an object"),
         ("find", {**find, "filter": {"a": 2**64 - 1}}, {}, "8-byte"),
         ("find", {**find, "filter": "open('x')"}, {}, "Python literal"),
         ("find", {**find, "projection": {"a": {"$function": {}}}}, {}, "$function"),
@@ -155,6 +161,16 @@ async def test_time_is_limited(archive: Settings, user: Any) -> None:
         archive.queries.max_time_ms = 300_000 if kwargs else 20
         status, answer = await user.query("aggregate", {**ALERTS, "pipeline": slow + grow}, **kwargs)
         assert (status, answer["message"].partition(":")[0]) == (400, "ExecutionTimeout")
+
+
+async def test_ceilings_differ_by_role(archive: Settings, user: Any, admin: Any) -> None:
+    archive.queries.max_rows = 5
+    archive.queries.roles["admin"] = Ceilings(max_rows=9)
+    nine, ten = ({**ALERTS, "filter": {"candid": {"$gte": CANDID + first}}, "projection": IDS} for first in (1, 0))
+    assert len(await ask(admin, "find", nine)) == 9
+    for asker, query, ceiling in ((user, nine, 5), (admin, ten, 9)):
+        status, answer = await asker.query("find", query)
+        assert (status, f"more than {ceiling} documents" in answer["message"]) == (400, True), answer
 
 
 async def test_rows_and_bytes_are_limited(archive: Settings, user: Any) -> None:
