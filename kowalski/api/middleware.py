@@ -60,6 +60,9 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         response = await handler(request)
         return response
+    except web.HTTPException as redirect:
+        response = redirect
+        raise
     finally:
         seconds, status = time.perf_counter() - started, CLIENT_LEFT if response is None else response.status
         metrics.ACTIVE.dec()
@@ -97,7 +100,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _failure(request, error)
     except web.HTTPException as error:
         if error.status < 400:
-            return error
+            raise
         kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
         return answers.failure(error.status, error.reason, kept, request[REQUEST_ID])
     except PyMongoError as error:
