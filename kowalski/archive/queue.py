@@ -92,6 +92,11 @@ class Queue:
         await self._outbox.update_one({"_id": document["_id"]}, update)
         await self.defer(document["_id"]["survey"], document["objectId"], until)
 
+    async def wait(self, document: Document, until: datetime, reason: str) -> None:
+        """Let the object's documents wait until ``until``, though nothing has failed."""
+        await self._outbox.update_one({"_id": document["_id"]}, {"$set": {"error": reason}})
+        await self.defer(document["_id"]["survey"], document["objectId"], until)
+
     async def finish(self, document: Document, refused: Mapping[str, str], now: datetime, keep_days: int) -> bool:
         """Close a document whose steps are all done or refused (step -> reason).
 

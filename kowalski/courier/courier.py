@@ -171,7 +171,8 @@ class Courier:
             await self._postpone(document, error)
             return False
         except NotYet as error:
-            await self._queue.defer(document["_id"]["survey"], document["objectId"], error.until)
+            self._note(str(error))
+            await self._queue.wait(document, error.until, str(error))
             return False
         except Refused as error:
             self._note(f"alert {document['_id']['candid']}: {error}")

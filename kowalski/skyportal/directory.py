@@ -6,13 +6,16 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kowalski.courier.errors import Refused, TryAgain
+from kowalski.courier.errors import NotYet, Refused
 from kowalski.skyportal.client import SkyPortal
 
 FRESH = 300.0
 """For how long an answer is used, seconds."""
+MISSING = 60.0
+"""After how long something that SkyPortal did not have is looked for again, seconds."""
 
 
 class Directory:
@@ -29,8 +32,8 @@ class Directory:
 
         Raises
         ------
-        TryAgain
-            If SkyPortal has no such instrument (yet).
+        NotYet
+            If SkyPortal has no such instrument.
         """
         found = await self._look_up(f"instrument {name}", lambda: self._skyportal.instruments(name))
         if not found:
@@ -42,8 +45,8 @@ class Directory:
 
         Raises
         ------
-        TryAgain
-            If SkyPortal has no such stream (yet).
+        NotYet
+            If SkyPortal has no such stream.
         """
         streams = await self._look_up("streams", self._skyportal.streams)
         alike = [each for each in streams if any(word in (each.name or "").lower() for word in words)]
@@ -66,9 +69,11 @@ class Directory:
         self._known.pop(f"group {group_id}", None)
         raise Refused(f"group {group_id} has no filter {filter_id}")
 
-    def _missing(self, key: str, what: str | None = None) -> TryAgain:
-        self._known.pop(key, None)
-        return TryAgain(f"SkyPortal has no {what or key}", away=True)
+    def _missing(self, key: str, what: str | None = None) -> NotYet:
+        """Say that something is missing: it concerns one survey, and must not hold up the others."""
+        until, value = self._known[key]
+        self._known[key] = min(until, self._clock() + MISSING), value
+        return NotYet(f"SkyPortal has no {what or key}", datetime.now(UTC) + timedelta(seconds=MISSING))
 
     async def _look_up(self, key: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         async with self._locks[key]:

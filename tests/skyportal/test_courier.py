@@ -247,6 +247,25 @@ async def test_content_that_makes_no_call_fails_alone(settings: Settings, archiv
     assert "it can't be delivered" in archive.outbox.find_one({"_id.candid": 1})["error"]
 
 
+async def test_what_skyportal_lacks_for_a_survey_holds_up_nothing_else(
+    settings: Settings, archive: Any, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kowalski.skyportal.directory.MISSING", 0.3)
+    with monkeypatch.context() as patched:
+        patched.setattr("kowalski.testing.skyportal.app.INSTRUMENTS", ("Hubble",))
+        archive.both(archive.packet(1))
+        for candid in range(2, 12):
+            archive.both(archive.packet(candid, f"object {candid}"))
+        archive.outbox.update_many({"_id.candid": {"$gt": 1}}, {"$set": {"photometry": None}})  # needs no instrument
+        async with running(settings):
+            await until(lambda: sorted(archive.states().values()) == ["delivered"] * 10 + ["pending"])
+            waiting = archive.outbox.find_one({"_id.candid": 1})
+            assert (waiting["error"], waiting["attempts"]) == ("SkyPortal has no instrument ZTF", 0)
+    await deliver_all(settings, archive)
+    assert set(archive.states().values()) == {"delivered"}
+    assert len(fake.memory.photometry) == 1
+
+
 async def test_a_second_courier_waits_for_the_first(settings: Settings, archive: Any, fake: Any) -> None:
     async with connect_async(settings) as client:
         other = Lease(async_system_database(client, settings), "skyportal")

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from kowalski.courier.errors import Refused, TryAgain
+from kowalski.courier.errors import NotYet, Refused, TryAgain
 from kowalski.skyportal.client import SkyPortal
-from kowalski.skyportal.directory import FRESH, Directory
+from kowalski.skyportal.directory import FRESH, MISSING, Directory
 from kowalski.testing.skyportal import Fault, shapes
 
 
@@ -24,7 +24,7 @@ async def test_a_stream_may_be_told_by_a_word_of_its_name(skyportal: SkyPortal) 
     exact = await directory.stream_id("WINTER", ("winter",))
     assert await directory.stream_id("the infrared one", ("wntr", "winter")) == exact
     assert await directory.stream_id("ZTF Public", ("partnership",)) == 1  # the name comes first
-    with pytest.raises(TryAgain, match="stream ZTF"):
+    with pytest.raises(NotYet, match="stream ZTF"):
         await directory.stream_id("ZTF")
 
 
@@ -48,13 +48,15 @@ async def test_a_failure_is_not_kept(skyportal: SkyPortal, fake: Any) -> None:
 
 
 async def test_what_is_missing_is_looked_up_again(skyportal: SkyPortal, fake: Any) -> None:
-    directory = Directory(skyportal)
-    for _ in range(2):
-        with pytest.raises(TryAgain, match="instrument Hubble"):
+    now = [0.0]
+    directory = Directory(skyportal, clock=lambda: now[0])
+    for times in (1, 1, 2):
+        with pytest.raises(NotYet, match="instrument Hubble"):
             await directory.instrument_id("Hubble")
-        with pytest.raises(TryAgain, match="stream HST"):
+        with pytest.raises(NotYet, match="stream HST"):
             await directory.stream_id("HST")
-    assert fake.memory.calls == {"GET /api/instrument": 2, "GET /api/streams": 2}
+        assert fake.memory.calls == {"GET /api/instrument": times, "GET /api/streams": times}
+        now[0] += 0.6 * MISSING
 
 
 async def test_a_filter_that_is_gone(skyportal: SkyPortal, fake: Any) -> None:
