@@ -12,7 +12,9 @@ from kowalski.cli.console import output, settings, survey_name
 if TYPE_CHECKING:
     from kowalski.broker.schemas import SchemaStore
 
-Survey = Annotated[str, typer.Option(help="Whose schemas.")]
+Survey = Annotated[
+    str | None, typer.Option(help="Whose schemas.  [default: the first survey whose packets name theirs by a number]")
+]
 Ids = Annotated[list[int] | None, typer.Argument(metavar="ID", help="Numbers of schemas.  [default: all]")]
 
 
@@ -25,7 +27,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="schemas")
 
 
-def list_(survey: Survey = "LSST") -> None:
+def list_(survey: Survey = None) -> None:
     """List the schemas that are at hand."""
     from rich.table import Table
 
@@ -40,7 +42,7 @@ def list_(survey: Survey = "LSST") -> None:
     console.print(f"{len(found)} schemas in {store.folder}; registry: {store.registry or 'none'}", markup=False)
 
 
-def fetch(ids: Ids = None, survey: Survey = "LSST") -> None:
+def fetch(ids: Ids = None, survey: Survey = None) -> None:
     """Get schemas from the survey's registry, also those that are at hand already."""
     from kowalski.surveys.base import PacketError
 
@@ -63,7 +65,7 @@ def add(
         list[Path], typer.Argument(metavar="FILE", help="Schemas (*.avsc); what they refer to lies beside them.")
     ],
     number: Annotated[int | None, typer.Option("--id", min=0, help="The number, if the name does not tell it.")] = None,
-    survey: Survey = "LSST",
+    survey: Survey = None,
 ) -> None:
     """Add schemas from files, such as a survey publishes."""
     if number is not None and len(files) > 1:
@@ -74,8 +76,10 @@ def add(
         typer.echo(f"schema {added.number} ({added.name}) is in {store.folder}")
 
 
-def _store(survey: str) -> SchemaStore:
+def _store(survey: str | None) -> SchemaStore:
     from kowalski import surveys
     from kowalski.broker.schemas import SchemaStore
 
-    return SchemaStore.of(settings(), surveys.get(survey_name(survey)))
+    current = settings()
+    numbered = (name for name, one in surveys.SURVEYS.items() if one.numbers_schemas)
+    return SchemaStore.of(current, surveys.get(survey_name(survey or next(numbered))))

@@ -132,6 +132,8 @@ class Survey(ABC):
     """Module that makes packets like the survey's own, if there is one: see `kowalski.testing.simulator`."""
 
     # Packets and documents
+    numbers_schemas: ClassVar[bool] = False
+    """Whether packets may come in wire format, which names a schema by its number."""
     object_id_field: ClassVar[str] = "objectId"
     histories: ClassVar[tuple[History, ...]]
     light_curve: ClassVar[tuple[str, str]] = ("prv_candidates", "magpsf")

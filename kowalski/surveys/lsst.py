@@ -31,6 +31,7 @@ class LSST(Survey):
     topics = r"^lsst_(?P<date>[0-9]{8})$"
     topic = "lsst_{night:%Y%m%d}"
     simulator = "kowalski.testing.simulator.lsst"
+    numbers_schemas = True
     position_error = 0.2
     histories = (
         History("prv_candidates", key=("jd", "diaSourceId")),

@@ -99,10 +99,8 @@ def test_every_sample_packet_equals_the_reference(sample_data: Path) -> None:
         read = decoder.records(value)
         try:
             expected = list(fastavro.reader(io.BytesIO(value)))
-        except fastavro.schema.SchemaParseException:
-            assert read
-            assert all(isinstance(record, dict) for record in read)
-            continue
+        except fastavro.schema.SchemaParseException:  # null is the default of fields that can't be null
+            expected = Decoder(fast=False).records(value)
         assert same(read, expected), path
         compared += len(read)
     assert compared > 600

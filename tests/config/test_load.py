@@ -214,3 +214,9 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     assert os.environ["KOWALSKI_SERVER__PORT"] == "4321"
     loaded: Loaded = load()
     assert loaded.settings.server.port == 4321
+
+
+def test_a_survey_may_have_a_cluster_of_its_own(write) -> None:
+    settings = load(write("surveys: {WNTR: {scheduler_address: 'tcp://far.example.net:8786'}}"), {}).settings
+    assert settings.scheduler_of("WNTR") == "tcp://far.example.net:8786"
+    assert settings.scheduler_of("PGIR") == settings.dask.address
