@@ -14,7 +14,8 @@ offset; the courier works it off and records every step it has finished. Fields:
     ``"<group_id>:<filter_id>"`` -> what the filter said, when it passed (``passed_at``) and whether it is to be
     delivered (``deliver``: SkyPortal was on at that time). Entries are added, never changed or taken away.
 ``photometry``
-    The object's light curve when the alert passed: see `kowalski.archive.curves`; null once it is delivered.
+    The object's light curve when the alert passed: see `kowalski.archive.curves`; null if nothing is to be delivered
+    (any more).
 ``steps``, ``refused``
     Names of the calls that are done, and name -> reason of those that SkyPortal refused for good.
 ``intents``
@@ -140,7 +141,7 @@ def upsert(
     passes
         One mapping per filter with the keys `PASS_FIELDS`; none: only the photometry is to be delivered.
     photometry
-        The object's light curve: see `kowalski.archive.curves`.
+        The object's light curve: see `kowalski.archive.curves`. It is kept only while it is to be delivered.
     kafka_timestamp
         When the packet was written to Kafka, milliseconds since 1970.
     now
@@ -171,7 +172,7 @@ def upsert(
         "created_at": moment,
         "state": (State.PENDING if deliver else State.KEPT).value,
         "passes": {},
-        "photometry": photometry,
+        "photometry": photometry if deliver else None,
         "steps": [],
         "refused": {},
         "intents": {},
@@ -181,7 +182,7 @@ def upsert(
     }
     known: Document = {"$setIsSubset": [{"$literal": list(new)}, KEYS]}
     if deliver:
-        changes = _reopening(known, moment)
+        changes = _reopening(known, moment) | _completing(known, photometry)
     else:
         fresh = {"$eq": [{"$type": "$state"}, "missing"]}
         changes = {"expires_at": {"$cond": [fresh, moment + timedelta(days=keep_days), "$expires_at"]}}
@@ -205,6 +206,12 @@ def _reopening(known: Document, moment: datetime) -> Document:
         "next_attempt_at": {"$cond": [known, "$next_attempt_at", moment]},
         "expires_at": {"$cond": [known, "$expires_at", "$$REMOVE"]},
     }
+
+
+def _completing(known: Document, photometry: Mapping[str, Any] | None) -> Document:
+    """Say what gives a document the light curve that it lacks, because nothing of it was to be delivered so far."""
+    held = {"$or": [known, {"$eq": [{"$type": "$state"}, "missing"]}]}
+    return {"photometry": {"$cond": [held, "$photometry", {"$ifNull": ["$photometry", {"$literal": photometry}]}]}}
 
 
 def counts(system: Database[Document]) -> Document:

@@ -130,6 +130,21 @@ def test_what_passes_while_skyportal_is_off_is_kept_and_never_delivered(box: Col
     assert [each["deliver"] for each in document["passes"].values()] == [False, True]
 
 
+def test_a_light_curve_is_kept_only_where_it_is_to_be_delivered(box: Collection[Document]) -> None:
+    def held() -> Any:
+        return (box.find_one() or {})["photometry"]
+
+    put(box, passed(1), deliver=False, photometry={"since": 1.0})
+    assert held() is None
+    put(box, passed(2), photometry={"since": 2.0})
+    assert held() == {"since": 2.0}
+    put(box, passed(1), passed(2), photometry={"since": 3.0})
+    put(box, passed(3), photometry={"since": 3.0})
+    assert held() == {"since": 2.0}
+    put(box, alert=alert(2), photometry={"since": 4.0})
+    assert (box.find_one({"_id.candid": 2}) or {})["photometry"] == {"since": 4.0}
+
+
 def test_a_pass_while_skyportal_is_off_does_not_hold_up_others(box: Collection[Document]) -> None:
     put(box, passed(1))
     put(box, passed(2), deliver=False)

@@ -186,6 +186,7 @@ def test_a_block_that_keeps_failing_is_left_out_until_it_is_changed(
 
 
 def test_decisions_and_light_curve_are_in_the_outbox(context: WorkerContext, add: Any, packet: Any, make: Any) -> None:
+    context.settings.skyportal.enabled = True
     add(1, {"active": True, "comment": "new"}, IFU | {"pipeline": ALL})
     rows = [make.detection(2459990.5, candid=100), make.detection(2459995.5)]
     forced = [make.forced(2459994.5, magzpsci=26.0, diffmaglim=20.0)]
