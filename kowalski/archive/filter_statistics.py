@@ -1,6 +1,6 @@
 """How users' filters do in the broker: one document per version of a filter, whose counters the workers add to.
 
-Fields: ``_id`` (``filter_id``, ``fid``), ``alerts`` that it ran on, ``passes``, ``errors``, ``last_error``,
+Fields: ``_id`` (``filter_id``, ``fid``), ``alerts`` of its survey that came by, ``passes``, ``errors``, ``last_error``,
 ``last_error_at``, ``since`` and ``last_at`` (first and last time that something was counted), ``timed_alerts`` and
 ``ms``: on how many alerts it ran by itself, and how long that took. Filters usually run together, where nobody can tell
 how long each takes; so one batch in ``filters.sample_every`` they run one by one.

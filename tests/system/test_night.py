@@ -77,7 +77,15 @@ def test_a_night(
     assert topic in kowalski.cli("deadletters", "list", "--survey", survey.name).stdout
     check_queries(client, survey, truth, mine)
     check_skyportal(kowalski, skyportal, number, survey, sent)
+    kowalski.wait(lambda: min(counted(client, number)) >= N, "what passes is not counted")
     assert client.api("delete", f"/api/filters/{number}")["status"] == "success"
+
+
+def counted(client: Kowalski, number: int) -> tuple[int, int]:
+    """Alerts and passes of a filter with one version, as the workers have written them down."""
+    versions = client.api("get", f"/api/filters/{number}/statistics")["data"]["versions"]
+    assert not any(each["errors"] for each in versions)
+    return sum(each["alerts"] for each in versions), sum(each["passes"] for each in versions)
 
 
 def check_queries(client: Kowalski, survey: Survey, truth: dict[int, str], mine: dict[str, Any]) -> None:

@@ -180,7 +180,8 @@ class DryRunReport(Success):
 class FilterStatistics(Success):
     """How the versions of a filter do in the broker.
 
-    For each `fid`: on how many `alerts` it ran, `passes`, `pass_rate`, `errors`, `ms_per_alert` when it runs by itself.
+    For each `fid`: how many `alerts` of the survey came by, `passes`, `pass_rate`, `errors`, `ms_per_alert` when it
+    runs by itself.
     """
 
     data: dict[str, Any]
