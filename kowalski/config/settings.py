@@ -370,7 +370,7 @@ class Filters(Section):
     batch_max_time_ms: Positive = 3_000
     max_failures: Positive = 5
     reload_seconds: Seconds = 3.0
-    sample_every: Positive = 64
+    sample_every: Positive = 512
     max_pass_rate: Annotated[float, Number, Field(gt=0, le=1)] | None = None
     max_pass_rate_time_ms: Positive = 3_000
     dry_run_max_alerts: Positive = 50_000
