@@ -82,7 +82,8 @@ class Skymap:
             Per cent.
         """
         descending = np.argsort(self.density, kind="stable")[::-1]
-        held = np.cumsum((self.density * 4.0**-self.orders)[descending], dtype=np.float64)
+        scaled = self.density / self.density.max()  # so that no sum is beyond what numbers can be
+        held = np.cumsum((scaled * 4.0**-self.orders)[descending], dtype=np.float64)
         return {level: self._region(descending, held, level) for level in levels}
 
     def _region(self, descending: Integers, held: Floats, level: float) -> Moc:
@@ -216,12 +217,12 @@ def ellipse(ra: float, dec: float, major: float, minor: float, angle: float) -> 
     centre, shape = (ra, min(max(dec, -NEARLY_A_POLE), NEARLY_A_POLE)), (major, minor, angle)
     cells, kept_orders, kept = np.arange(cells_of_sky(COARSEST)), [], []
     for order in range(COARSEST, finest + 1):
-        place = _place_in_ellipse(cells, order, centre, shape)
-        reach = CELL_RADIUS / 2.0**order / minor if order < finest else 0.0
-        inside = place <= 1.0 - reach
+        place, distance = _place_in_ellipse(cells, order, centre, shape)
+        reach = CELL_RADIUS / 2.0**order if order < finest else 0.0
+        inside = place <= 1.0 - reach / minor
         kept.append(cells[inside])
         kept_orders.append(np.full(int(inside.sum()), order))
-        rim = cells[~inside & (place <= 1.0 + reach)]
+        rim = cells[~inside & (place <= 1.0 + reach / minor) & (distance <= major + reach)]
         cells = ((rim << 2)[:, None] + np.arange(4)).reshape(-1)
     found = np.concatenate(kept)
     return _positive(np.concatenate(kept_orders), found, np.ones(found.size))
@@ -319,10 +320,15 @@ def _distance(cells: Integers, order: int, ra: float, dec: float) -> Floats:
 
 def _place_in_ellipse(
     cells: Integers, order: int, centre: tuple[float, float], shape: tuple[float, float, float]
-) -> Floats:
-    """Tell where the centres of cells lie: 0 at the centre of the ellipse, 1 on it, above outside.
+) -> tuple[Floats, Floats]:
+    """Tell where the centres of cells lie, in the zenithal equidistant projection around the centre of an ellipse.
 
-    The ellipse is one in the zenithal equidistant projection around its centre.
+    Returns
+    -------
+    place
+        0 at the centre of the ellipse, 1 on it, above outside.
+    distance
+        From its centre, in degrees.
     """
     major, minor, angle = shape
     lon, lat = nested.healpix_to_lonlat(cells, order)
@@ -332,4 +338,4 @@ def _place_in_ellipse(
     east = np.cos(d2) * np.sin(across)
     north = math.cos(d1) * np.sin(d2) - math.sin(d1) * np.cos(d2) * np.cos(across)
     turned = np.arctan2(east, north) - math.radians(angle)
-    return np.asarray(np.hypot(distance * np.cos(turned) / major, distance * np.sin(turned) / minor))
+    return np.hypot(distance * np.cos(turned) / major, distance * np.sin(turned) / minor), distance

@@ -14,6 +14,8 @@ from defusedxml.ElementTree import fromstring
 
 ROOT = "{http://www.ivoa.net/xml/VOEvent/v2.0}VOEvent"
 MAX_CHARACTERS = 1 << 20
+MAX_NAME = 400
+"""Characters of a name or URL that is taken from a notice."""
 COORDINATES = "WhereWhen/ObsDataLocation/ObservationLocation/AstroCoords"
 SIGMAS_OF_90 = math.sqrt(-2.0 * math.log(0.1))
 """Radius that holds 90 per cent of a two-dimensional Gaussian, in sigmas."""
@@ -92,8 +94,9 @@ def _aliases(values: Mapping[str, str]) -> tuple[str, ...]:
     fermi = FERMI_TRIGGER.search(values.get("LightCurve_URL", ""))
     if fermi is not None:
         aliases.append(f"FERMI#{fermi[1]}")
-    if values.get("GraceID"):
-        aliases.append(f"LVC#{values['GraceID']}")
+    grace = values.get("GraceID", "")
+    if 0 < len(grace) <= MAX_NAME:
+        aliases.append(f"LVC#{grace}")
     return tuple(aliases)
 
 
@@ -102,7 +105,7 @@ def _map(values: Mapping[str, str]) -> str | None:
     plot = values.get("LocationMap_URL", "")
     if not url and "_locplot_" in plot:  # Fermi names the picture; the map lies beside it
         url = plot.replace("_locplot_", "_healpix_").replace(".png", ".fit")
-    return url or None
+    return url if url and len(url) <= MAX_NAME else None
 
 
 def _cone(root: Element) -> tuple[float, float, float] | None:

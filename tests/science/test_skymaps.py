@@ -23,6 +23,12 @@ LEVELS = (50.0, 90.0, 95.0)
 FILES = ("localization.fits", "bayestar.fits.gz", "GRB220617A_IPN_map_hpx.fits.gz")
 
 
+POSITIONS = st.tuples(
+    st.floats(0.0, 360.0) | st.sampled_from([0.0, 90.0, 180.0, 270.0, 360.0]),
+    st.floats(-90.0, 90.0) | st.sampled_from([-90.0, -45.0, 0.0, 90.0]),
+)
+
+
 def mocpy_area(skymap: Skymap, level: float) -> float:
     """Area in square degrees of mocpy's credible region."""
     orders = np.broadcast_to(skymap.orders, skymap.cells.shape)
@@ -167,6 +173,34 @@ def test_polygons_across_ra_zero_around_poles_and_beyond_a_hemisphere() -> None:
 def test_wrong_cells_are_refused(uniq: list[int], density: list[float], reason: str) -> None:
     with pytest.raises(SkymapError, match=reason):
         skymaps.from_uniq(uniq, density)
+
+
+@pytest.mark.parametrize("density", [1e308, 5e-324])
+def test_densities_may_be_on_any_scale(density: float) -> None:
+    regions = skymaps.from_uniq([16, 17, 18], [density, density, 0.0]).regions([50.0, 90.0])
+    assert [region.cells.tolist() for region in regions.values()] == [[0, 1], [0, 1]]
+
+
+@hypothesis_settings(max_examples=30, deadline=None)
+@given(st.lists(POSITIONS, min_size=3, max_size=8), st.none() | POSITIONS)
+def test_any_corners_make_a_polygon_or_none(corners: list[tuple[float, float]], centre: tuple[float, float]) -> None:
+    try:
+        region = skymaps.polygon(corners, centre).regions([90.0])[90.0]
+    except SkymapError:
+        return
+    assert 0.0 < region.area <= SKY_DEG2 * (1 + 1e-9)
+
+
+@hypothesis_settings(max_examples=12, deadline=None)
+@given(POSITIONS, st.floats(1e-9, 90.0), st.floats(1e-9, 90.0), st.floats(-360.0, 360.0))
+def test_any_ellipse_has_a_bounded_number_of_cells(
+    place: tuple[float, float], one: float, other: float, angle: float
+) -> None:
+    try:
+        found = skymaps.ellipse(*place, max(one, other), min(one, other), angle)
+    except SkymapError:  # narrower than the cells that are worth while
+        return
+    assert found.cells.size < 500_000
 
 
 def test_numbers_of_cells_hold_their_order_exactly() -> None:

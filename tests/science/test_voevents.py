@@ -52,6 +52,13 @@ def test_a_position_that_is_none_is_left_out(place: str) -> None:
     assert voevents.parse(notice(place=place)).cone is None
 
 
+def test_names_of_any_length_are_not_taken() -> None:
+    long = "x" * 1000
+    what = f'<Param name="GraceID" value="{long}"/><Param name="skymap_fits" value="https://a.b/{long}"/>'
+    event = voevents.parse(notice(what))
+    assert (event.aliases, event.map_url) == ((), None)
+
+
 BOMB = '<!DOCTYPE a [<!ENTITY b "bbbbbbbbbb"><!ENTITY c "&b;&b;&b;&b;">]>'
 FILE = '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]>'
 
