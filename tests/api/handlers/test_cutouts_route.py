@@ -65,7 +65,7 @@ async def test_every_cutout_of_every_survey(alerts: dict[str, Alert], admin: Any
             assert np.array_equal(image, expected, equal_nan=True), (name, cutout)
 
 
-async def test_styles_and_what_is_unknown(alerts: dict[str, Alert], user: Any) -> None:
+async def test_styles_and_the_old_path(alerts: dict[str, Alert], user: Any) -> None:
     survey, alert = surveys.get("ZTF"), alerts["ZTF"]
     path = path_of(survey, alert, "Science", "png")
     plain = (await get(user, path))[2]
@@ -77,10 +77,6 @@ async def test_styles_and_what_is_unknown(alerts: dict[str, Alert], user: Any) -
         found = (await get(user, f"{path}?{query}"))[2]
         assert found == cutouts.picture(alert.stamps.science or b"", survey.stamp_orientation, style)
         assert (found == plain) == (style == Style())
-
-
-async def test_the_old_path(alerts: dict[str, Alert], user: Any) -> None:
-    alert = alerts["ZTF"]
     for file_format in ("png", "fits"):
         old = await get(user, f"/lab/ztf-alerts/{alert.candid}/cutout/template/{file_format}?cmap=magma")
         new = await get(user, f"/api/cutouts/ztf/{alert.candid}/template/{file_format}?cmap=magma")

@@ -13,9 +13,7 @@ from aiohttp.test_utils import TestServer
 from kowalski.config import Settings
 from kowalski.testing import services
 
-Body = dict[str, Any]
-
-QUEUE = {
+QUEUE: dict[str, Any] = {
     "queue_name": "ToO_1",
     "validity_window_mjd": [59000.0, 59000.5],
     "targets": [{"request_id": 1, "field_id": 600}],
@@ -23,7 +21,12 @@ QUEUE = {
     "user": "provider",
     "note": "whatever else there is",
 }
-FIELDS = {"trigger_name": "S1", "trigger_time": 59000.0, "fields": [{"field_id": 600}], "user": "provider"}
+FIELDS: dict[str, Any] = {
+    "trigger_name": "S1",
+    "trigger_time": 59000.0,
+    "fields": [{"field_id": 600}],
+    "user": "provider",
+}
 
 
 class Observatory:
@@ -67,56 +70,55 @@ async def observatory(archive: Settings) -> AsyncIterator[Observatory]:
         yield found
 
 
-@pytest.mark.parametrize(("name", "body", "key"), [("ztf", QUEUE, "queue_name"), ("ztfmma", FIELDS, "trigger_name")])
-async def test_requests_are_handed_on(observatory: Observatory, admin: Any, name: str, body: Body, key: str) -> None:
-    path = f"/api/triggers/{name}"
-    status, answer = await admin("PUT", path, body)
-    assert (status, answer["message"], answer["data"]["queue-number"]) == (200, "submitted", "7")
-    assert observatory.asked == [("PUT", body)]
-    status, answer = await admin("PUT", path, body)
-    assert (status, answer["status"]) == (409, "error")
-    assert f"{body[key]} already exists" in answer["message"]
-    for options in ({"body": {key: body[key]}}, {"params": {key: body[key], "user": "provider"}}, {"data": b"no JSON"}):
-        status, answer = await admin("GET", path, **options)
-        assert (status, answer["message"], answer["data"]) == (200, "retrieved", [body])
-    assert (await admin("GET", path, params={key: "other"}))[1]["data"] == []
-    status, answer = await admin("DELETE", path, body)
-    assert (status, answer) == (200, {"status": "success", "message": "deleted"})
-    status, answer = await admin("DELETE", path, body)
-    assert (status, "answered with 404" in answer["message"]) == (400, True)
+CASES = (("ztf", QUEUE, "queue_name"), ("ztfmma", FIELDS, "trigger_name"))
 
 
-@pytest.mark.parametrize(("name", "body", "key"), [("ztf", QUEUE, "queue_name"), ("ztfmma", FIELDS, "trigger_name")])
-async def test_names_for_trying_ask_nobody(
-    observatory: Observatory, admin: Any, name: str, body: Body, key: str
-) -> None:
-    path = f"/api/triggers/{name}.test"
-    assert (await admin("PUT", path, body))[1]["message"] == "submitted"
-    assert (await admin("DELETE", path, body))[1]["message"] == "deleted"
-    answer = (await admin("GET", path))[1]
-    assert (answer["message"], answer["data"]) == ("submitted", [{key: "test"}])
-    assert (await admin("PUT", path, {"user": "provider"}))[0] == 400
+async def test_requests_are_handed_on(observatory: Observatory, admin: Any) -> None:
+    for name, body, key in CASES:
+        path = f"/api/triggers/{name}"
+        observatory.asked.clear()
+        status, answer = await admin("PUT", path, body)
+        assert (status, answer["message"], answer["data"]["queue-number"]) == (200, "submitted", "7")
+        assert observatory.asked == [("PUT", body)]
+        status, answer = await admin("PUT", path, body)
+        assert (status, answer["status"]) == (409, "error")
+        assert f"{body[key]} already exists" in answer["message"]
+        selection = {key: body[key], "user": "provider"}
+        for options in ({"body": selection}, {"params": selection}, {"params": selection, "data": b"no JSON"}):
+            status, answer = await admin("GET", path, **options)
+            assert (status, answer["message"], answer["data"]) == (200, "retrieved", [body])
+        assert (await admin("GET", path, params={key: "other"}))[1]["data"] == []
+        status, answer = await admin("DELETE", path, body)
+        assert (status, answer) == (200, {"status": "success", "message": "deleted"})
+        status, answer = await admin("DELETE", path, body)
+        assert (status, "answered with 404" in answer["message"]) == (400, True)
+
+
+async def test_names_for_trying_ask_nobody(observatory: Observatory, admin: Any) -> None:
+    for name, body, key in CASES:
+        path = f"/api/triggers/{name}.test"
+        assert (await admin("PUT", path, body))[1]["message"] == "submitted"
+        assert (await admin("DELETE", path, body))[1]["message"] == "deleted"
+        answer = (await admin("GET", path))[1]
+        assert (answer["message"], answer["data"]) == ("submitted", [{key: "test"}])
+        assert (await admin("PUT", path, {"user": "provider"}))[0] == 400
     assert observatory.asked == []
 
 
-@pytest.mark.parametrize(
-    ("mood", "method", "reason"),
-    [
+async def test_an_observatory_that_is_not_well(observatory: Observatory, admin: Any) -> None:
+    for mood, method, reason in (
         ("slow", "PUT", "has not answered within 3 s; it may have got the request all the same"),
         ("broken", "PUT", "answered with 500: <html>no</html>"),
         ("talkative", "GET", "larger than"),
         ("stammering", "GET", "not answered with JSON"),
-    ],
-)
-async def test_an_observatory_that_is_not_well(
-    observatory: Observatory, admin: Any, mood: str, method: str, reason: str
-) -> None:
-    observatory.mood = mood
-    status, answer = await admin(method, "/api/triggers/ztf", QUEUE)
-    assert (status, answer["status"]) == (400, "error")
-    assert reason in answer["message"]
-    assert len(observatory.asked) == 1, "a request to a telescope was repeated"
-    assert (await admin("GET", "/"))[0] == 200
+    ):
+        observatory.mood = mood
+        observatory.asked.clear()
+        status, answer = await admin(method, "/api/triggers/ztf", QUEUE)
+        assert (status, answer["status"]) == (400, "error")
+        assert reason in answer["message"]
+        assert len(observatory.asked) == 1, "a request to a telescope was repeated"
+        assert (await admin("GET", "/"))[0] == 200
 
 
 async def test_what_is_refused(archive: Settings, admin: Any, user: Any, nobody: Any) -> None:
