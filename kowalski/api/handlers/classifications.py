@@ -133,6 +133,11 @@ ROUTES = (
         "classifications",
         "Show labels and scores of an alert",
         response=Classification,
+        answer={
+            "status": "success",
+            "message": "Retrieved classifications",
+            "data": {"candid": 2477311093215015005, "human_labels": {"Ia": 0.8}, "ml_scores": {"rapid": 0.97}},
+        },
         errors={400: "the survey or the number is none", **UNKNOWN},
         parameters={**SURVEY, **CANDID},
     ),

@@ -81,6 +81,11 @@ ROUTES = (
         "HEALPix cells (MOC) for queries of type `skymap`, and as GeoJSON outlines for drawing.",
         request=NewSkymap,
         response=SkymapSaved,
+        answer={
+            "status": "success",
+            "message": "added skymap for 90.00000_30.00000_10.00000 with contours [90, 95]",
+            "data": {**EVENT, "localization_name": "90.00000_30.00000_10.00000", "contours": [90, 95]},
+        },
         errors={409: "it exists with these levels"},
         refusals={409: SkymapExists},
         examples={

@@ -113,7 +113,7 @@ def _unexpected(answer: Answer) -> ObservatoryError:
 
 
 WHERE = "/api/triggers/{telescope:[a-z0-9_-]+}"
-TELESCOPE = {"telescope": {"type": "string", "examples": ["ztf", "ztfmma"]}}
+TELESCOPE = {"telescope": {"type": "string", "description": "A name in `triggers.telescopes` of the configuration."}}
 REFUSED = {404: "there is no such telescope"}
 QUEUE: dict[str, Any] = {
     "queue_name": "ToO_S230623ai",
