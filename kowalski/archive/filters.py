@@ -34,7 +34,7 @@ FID_LENGTH = 6
 FID_ALPHABET = string.ascii_lowercase + string.digits
 INDEXES = [IndexModel([("filter_id", 1)], name="filter_id", unique=True)]
 
-FLAGS = ("active", "autosave", "auto_followup", "update_annotations")
+FLAGS = ("active", "autosave", "auto_followup", "update_annotations", "outlets")
 """What a filter's owner may change without a new version."""
 
 UNREADABLE = (
@@ -80,6 +80,8 @@ class ActiveFilter:
     permissions: tuple[int, ...]
     pipeline: list[Stage]
     update_annotations: bool
+    outlets: tuple[str, ...] | None = None
+    """Where its passes go; None: where the configuration says."""
     saving: Automatic[Autosave] | None = None
     followup: Automatic[AutoFollowup] | None = None
     troubles: Mapping[str, str] = field(default_factory=dict)
@@ -136,6 +138,7 @@ def _activate(document: Document) -> ActiveFilter:
         permissions=tuple(document.get("permissions") or ()),
         pipeline=decode_pipeline(text),
         update_annotations=bool(document.get("update_annotations")),
+        outlets=None if document.get("outlets") is None else tuple(document["outlets"]),
         saving=saving,
         followup=followup,
         troubles=troubles,

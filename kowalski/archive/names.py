@@ -7,6 +7,10 @@ LOGINS = "logins"
 COUNTS = "counts"
 AUDIT = "audit"
 OUTBOX = "outbox"
+"""Of SkyPortal; each further outlet has one of its own."""
+OUTBOX_KAFKA = "outbox_kafka"
+OUTBOXES = {"skyportal": OUTBOX, "kafka": OUTBOX_KAFKA}
+"""Outlet -> its outbox."""
 DEAD_LETTERS = "dead_letters"
 REPORTS = "reports"
 SCHEMAS = "schemas"
@@ -23,7 +27,7 @@ SYSTEM = frozenset(
         LOGINS,
         COUNTS,
         AUDIT,
-        OUTBOX,
+        *OUTBOXES.values(),
         DEAD_LETTERS,
         REPORTS,
         SCHEMAS,

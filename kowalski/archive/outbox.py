@@ -1,4 +1,4 @@
-"""The outbox: what has passed users' filters and is on its way to SkyPortal.
+"""The outbox: what has passed users' filters and is on its way to an outlet, SkyPortal first; each has one of its own.
 
 One document per alert that passed, or that brings new photometry of an object that SkyPortal has, in the system
 database. The broker writes it before it commits the alert's Kafka
@@ -100,8 +100,9 @@ KEYS: Document = {"$map": {"input": {"$objectToArray": {"$ifNull": ["$passes", {
 
 
 def ensure_indexes(system: Database[Document]) -> None:
-    """Make the outbox's indexes where they are missing."""
-    system[names.OUTBOX].create_indexes(list(INDEXES))
+    """Make the indexes of all outboxes where they are missing."""
+    for name in names.OUTBOXES.values():
+        system[name].create_indexes(list(INDEXES))
 
 
 def pass_key(group_id: int, filter_id: int) -> str:
@@ -215,11 +216,15 @@ def _completing(known: Document, photometry: Mapping[str, Any] | None) -> Docume
 
 
 def counts(system: Database[Document]) -> Document:
-    """Count the documents of each state; ``oldest`` is when the oldest pending one was made (UTC), or None."""
-    outbox = system[names.OUTBOX]
-    oldest = outbox.find_one({"state": State.PENDING.value}, {"created_at": 1}, sort=[("created_at", ASCENDING)])
-    totals: Document = {state.value: outbox.count_documents({"state": state.value}) for state in State}
-    return totals | {"oldest": None if oldest is None else oldest["created_at"].replace(tzinfo=UTC)}
+    """Count the documents of each state over all outlets; ``oldest``: when the oldest pending one was made (UTC)."""
+    boxes = [system[name] for name in names.OUTBOXES.values()]
+    pending: Document = {"state": State.PENDING.value}
+    found = [box.find_one(pending, {"created_at": 1}, sort=[("created_at", ASCENDING)]) for box in boxes]
+    moments = [document["created_at"].replace(tzinfo=UTC) for document in found if document is not None]
+    totals: Document = {
+        state.value: sum(box.count_documents({"state": state.value}) for box in boxes) for state in State
+    }
+    return totals | {"oldest": min(moments, default=None)}
 
 
 def listing(

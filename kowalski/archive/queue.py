@@ -16,10 +16,10 @@ from kowalski.archive.outbox import INDEXES, State
 
 
 class Queue:
-    """Reads and moves on the documents of the outbox, one object after the other."""
+    """Reads and moves on the documents of an outlet's outbox, one object after the other."""
 
-    def __init__(self, system: AsyncDatabase[Document]) -> None:
-        self._outbox: AsyncCollection[Document] = system[names.OUTBOX]
+    def __init__(self, system: AsyncDatabase[Document], outlet: str = "skyportal") -> None:
+        self._outbox: AsyncCollection[Document] = system[names.OUTBOXES[outlet]]
 
     async def ensure_indexes(self) -> None:
         """Make the outbox's indexes where they are missing."""

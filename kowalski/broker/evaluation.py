@@ -213,5 +213,6 @@ def _passed(one: ActiveFilter, result: Document) -> dict[str, Any]:
         "fid": one.fid,
         "permissions": list(one.permissions),
         "update_annotations": one.update_annotations,
+        "outlets": one.outlets,
         "annotations": result.get("annotations") or {},
     }

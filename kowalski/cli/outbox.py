@@ -1,4 +1,4 @@
-"""``outbox``: what has passed filters and is on its way to SkyPortal, what was refused, and another try for it."""
+"""``outbox``: what has passed filters and is on its way to an outlet, what was refused, and another try for it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ import typer
 from kowalski.cli.console import output, settings, survey_name
 
 if TYPE_CHECKING:
-    from pymongo.database import Database
+    from pymongo.collection import Collection
 
 Entry = dict[str, Any]
 STATES = "pending, failed, delivered, kept or dropped"
 Survey = Annotated[str | None, typer.Option(help="Only those of this survey, e.g. ZTF.")]
 Ids = Annotated[list[str] | None, typer.Argument(help="As `list` prints them: SURVEY:CANDID.")]
+Where = Annotated[str, typer.Option("--outlet", help="Whose outbox: skyportal or kafka.")]
 Everything = Annotated[bool, typer.Option("--all", help="All that failed (of the survey, if one is named).")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the group of commands."""
-    group = typer.Typer(help="Passes on their way to SkyPortal: list, show, retry, drop.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Passes on their way to SkyPortal or to Kafka topics: list, show, retry, drop.", no_args_is_help=True
+    )
     group.command("list")(list_)
     for command in (show, retry, drop):
         group.command()(command)
@@ -32,14 +35,15 @@ def register(app: typer.Typer) -> None:
 def list_(
     state: Annotated[str, typer.Option(help=f"Only those that are {STATES}; all: every one.")] = "failed",
     survey: Survey = None,
+    outlet: Where = "skyportal",
     limit: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
 ) -> None:
     """List alerts with passes, newest first: those that SkyPortal has refused, or others by --state."""
     from rich.table import Column, Table
 
-    from kowalski.archive import names, outbox
+    from kowalski.archive import outbox
 
-    box = _system()[names.OUTBOX]
+    box = _box(outlet)
     wanted = _state(state)
     table = Table(
         Column("id", no_wrap=True), "object", "state", "passes", "tries", "passed (UTC)", "reason", box=None,
@@ -59,31 +63,32 @@ def list_(
     console.print(f"{total} {what}" + (f", {limit} shown" if total > limit else ""))
 
 
-def show(identifier: Annotated[str, typer.Argument(metavar="ID", help="As `list` prints it: SURVEY:CANDID.")]) -> None:
+def show(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="As `list` prints it: SURVEY:CANDID.")],
+    outlet: Where = "skyportal",
+) -> None:
     """Show one alert's passes, the calls that are done, and those that were refused, as JSON."""
-    from kowalski.archive import names
-
-    entry = _system()[names.OUTBOX].find_one({"_id": _where(identifier)}, {"photometry": 0})
+    entry = _box(outlet).find_one({"_id": _where(identifier)}, {"photometry": 0})
     if entry is None:
         raise typer.BadParameter(f"there is no alert {identifier} in the outbox")
     output().print(json.dumps(entry, default=str, indent=1), markup=False)
 
 
-def retry(ids: Ids = None, everything: Everything = False, survey: Survey = None) -> None:
+def retry(ids: Ids = None, everything: Everything = False, survey: Survey = None, outlet: Where = "skyportal") -> None:
     """Let the courier try again what was refused, for example after a filter or a group has been mended."""
-    from kowalski.archive import names, outbox
+    from kowalski.archive import outbox
 
-    box = _system()[names.OUTBOX]
-    done = outbox.retry(box, _chosen(ids, survey, everything=everything), datetime.now(UTC))
+    box = _box(outlet)
+    done = outbox.retry(box, _chosen(box, ids, survey, everything=everything), datetime.now(UTC))
     _tell(done, ids, "will be tried again")
 
 
-def drop(ids: Ids = None, everything: Everything = False, survey: Survey = None) -> None:
-    """Give alerts up: what SkyPortal does not have of them by now is never sent."""
-    from kowalski.archive import names, outbox
+def drop(ids: Ids = None, everything: Everything = False, survey: Survey = None, outlet: Where = "skyportal") -> None:
+    """Give alerts up: what the outlet does not have of them by now is never sent."""
+    from kowalski.archive import outbox
 
-    box, keep = _system()[names.OUTBOX], settings().skyportal.keep_days
-    done = outbox.drop(box, _chosen(ids, survey, everything=everything), datetime.now(UTC), keep)
+    box, keep = _box(outlet), settings().skyportal.keep_days
+    done = outbox.drop(box, _chosen(box, ids, survey, everything=everything), datetime.now(UTC), keep)
     _tell(done, ids, "dropped")
 
 
@@ -94,14 +99,14 @@ def _tell(done: int, ids: list[str] | None, what: str) -> None:
         raise typer.Exit(1)
 
 
-def _chosen(ids: list[str] | None, survey: str | None, *, everything: bool) -> list[Entry]:
-    from kowalski.archive import names, outbox
+def _chosen(box: Collection[Entry], ids: list[str] | None, survey: str | None, *, everything: bool) -> list[Entry]:
+    from kowalski.archive import outbox
 
     if bool(ids) == everything:
         raise typer.BadParameter("name alerts by id, or take --all")
     if ids:
         return [_where(text) for text in ids]
-    found = outbox.listing(_system()[names.OUTBOX], outbox.State.FAILED, survey)
+    found = outbox.listing(box, outbox.State.FAILED, survey)
     return [entry["_id"] for entry in found]
 
 
@@ -116,10 +121,12 @@ def _state(text: str) -> Any:
         raise typer.BadParameter(f"--state {text}: is {STATES}, or all") from error
 
 
-def _system() -> Database[Entry]:
-    from kowalski.archive import client
+def _box(outlet: str) -> Collection[Entry]:
+    from kowalski.archive import client, names
 
-    return client.system_database(client.connect(settings()), settings())
+    if outlet not in names.OUTBOXES:
+        raise typer.BadParameter(f"--outlet {outlet}: is {' or '.join(names.OUTBOXES)}")
+    return client.system_database(client.connect(settings()), settings())[names.OUTBOXES[outlet]]
 
 
 def _text(where: Entry) -> str:

@@ -371,16 +371,48 @@ class Filters(Section):
     max_failures: Positive = 5
     reload_seconds: Seconds = 3.0
     sample_every: Positive = 512
+    outlets: list[OutletName] = ["skyportal"]
     max_pass_rate: Annotated[float, Number, Field(gt=0, le=1)] | None = None
     max_pass_rate_time_ms: Positive = 3_000
     dry_run_max_alerts: Positive = 50_000
     dry_runs: Annotated[int, Number, Field(ge=1, le=64)] = 2
 
 
-class SkyPortal(Section):
-    """Where what passes a filter goes."""
+OutletName = Literal["skyportal", "kafka"]
+
+
+class OutletSettings(Section):
+    """How the courier works an outbox off."""
 
     enabled: bool = False
+    lanes: Positive = 8
+    backoff_seconds: Seconds = 1.0
+    backoff_max_seconds: Seconds = 60.0
+    keep_days: Positive = 30
+
+
+class Distribution(OutletSettings):
+    """What passes a filter, onto Kafka topics for others."""
+
+    topic: Text = "kowalski_{survey}_{filter_id}"
+    format: Literal["avro", "json"] = "avro"
+    timeout_seconds: Seconds = 15.0
+
+    @field_validator("topic")
+    @classmethod
+    def _is_a_topic(cls, template: str) -> str:
+        try:
+            name = template.format(survey="ztf", group_id=1, filter_id=2)
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError("may name {survey}, {group_id} and {filter_id}, and nothing else in braces") from error
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name == template:
+            raise ValueError("must name {filter_id}, and else have letters, digits, dots, dashes and underscores")
+        return template
+
+
+class SkyPortal(OutletSettings):
+    """Where what passes a filter goes."""
+
     protocol: Literal["http", "https"] = "http"
     host: Text = "localhost"
     port: Port = 5000
@@ -388,10 +420,6 @@ class SkyPortal(Section):
     timeout_seconds: Seconds = 15.0
     settle_seconds: Seconds = 30.0
     reconcile_seconds: Seconds = 600.0
-    lanes: Positive = 8
-    backoff_seconds: Seconds = 1.0
-    backoff_max_seconds: Seconds = 60.0
-    keep_days: Positive = 30
     metrics_port: Port | None = None
 
     @property
@@ -466,6 +494,7 @@ class Settings(Section):
     surveys: Surveys = Surveys()
     ml: MachineLearning = MachineLearning()
     filters: Filters = Filters()
+    distribution: Distribution = Distribution()
     skyportal: SkyPortal = SkyPortal()
     queries: Queries = Queries()
     skymaps: Skymaps = Skymaps()
@@ -476,6 +505,16 @@ class Settings(Section):
     def spool(self) -> Path:
         """Folder through which batches reach the workers of this machine."""
         return self.broker.spool or self.path.run / "spool"
+
+    @property
+    def outlets(self) -> dict[OutletName, OutletSettings]:
+        """The settings of each outlet of the courier."""
+        return {"skyportal": self.skyportal, "kafka": self.distribution}
+
+    @property
+    def delivers(self) -> bool:
+        """Whether there is an outlet to which passes are brought."""
+        return any(own.enabled for own in self.outlets.values())
 
     @property
     def enabled_surveys(self) -> tuple[str, ...]:

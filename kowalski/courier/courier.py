@@ -19,18 +19,19 @@ from kowalski.archive import reports
 from kowalski.archive.client import Document, async_data_database, async_system_database, connect_async
 from kowalski.archive.queue import Queue
 from kowalski.config import Settings
-from kowalski.config.settings import SkyPortal as SkyPortalSettings
+from kowalski.config.settings import OutletSettings
 from kowalski.courier import metrics
 from kowalski.courier.breaker import Breaker, backoff
 from kowalski.courier.errors import NotYet, Refused, Stopped, TryAgain
 from kowalski.courier.lease import Lease
 from kowalski.courier.outlet import Outlet
+from kowalski.distribution.outlet import KafkaOutlet
 from kowalski.skyportal.outlet import SkyPortalOutlet
 
 log = logging.getLogger(__name__)
 
 SERVICE = "courier"
-"""Name of the courier's report."""
+"""Its reports are called so, with the outlet's name."""
 IDLE = 0.5
 """How long a new document waits at most until it is seen, seconds."""
 REPORT_EVERY = 3.0
@@ -55,12 +56,12 @@ class Courier:
     """
 
     def __init__(
-        self, settings: SkyPortalSettings, outlet: Outlet, system: AsyncDatabase[Document], stopping: asyncio.Event
+        self, settings: OutletSettings, outlet: Outlet, system: AsyncDatabase[Document], stopping: asyncio.Event
     ) -> None:
         self._settings = settings
         self._outlet = outlet
         self._system = system
-        self._queue = Queue(system)
+        self._queue = Queue(system, outlet.name)
         self._lease = Lease(system, outlet.name)
         self._stopping = stopping
         self._breaker = Breaker(
@@ -232,31 +233,38 @@ class Courier:
                 "last_error": self._last_error,
             }
             metrics.show_backlog(self._outlet.name, fields)
-            await reports.put_async(self._system, SERVICE, **fields)
+            await reports.put_async(self._system, f"{SERVICE}:{self._outlet.name}", **fields)
         except ARCHIVE_AWAY as error:
             self._note(f"MongoDB: {error}")
 
 
 async def deliver(settings: Settings) -> None:
-    """Run a courier until the process is asked to end (SIGTERM or SIGINT)."""
+    """Run a courier for each outlet that is on, until the process is asked to end (SIGTERM or SIGINT)."""
     stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(wanted, stopping.set)
     async with connect_async(settings) as mongo:
         data, system = async_data_database(mongo, settings), async_system_database(mongo, settings)
-        outlet = SkyPortalOutlet(settings.skyportal, data, system, stopping.is_set)
-        courier = Courier(settings.skyportal, outlet, system, stopping)
-        loop = asyncio.get_running_loop()
-        for wanted in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(wanted, courier.stop)
+        outlets: list[tuple[OutletSettings, Outlet]] = []
+        if settings.skyportal.enabled:
+            portal = SkyPortalOutlet(settings.skyportal, data, system, stopping.is_set)
+            outlets.append((settings.skyportal, portal))
+        if settings.distribution.enabled:
+            outlets.append((settings.distribution, KafkaOutlet(settings, system, stopping.is_set)))
         try:
-            await courier.run()
+            async with asyncio.TaskGroup() as couriers:
+                for own, outlet in outlets:
+                    couriers.create_task(Courier(own, outlet, system, stopping).run())
         finally:
-            await outlet.aclose()
+            for _, outlet in outlets:
+                await outlet.aclose()
 
 
 def main(settings: Settings) -> None:
-    """Deliver what passes to SkyPortal, until the process is asked to end; returns at once if SkyPortal is off."""
-    if not settings.skyportal.enabled:
-        log.warning("skyportal.enabled is false: there is nothing to deliver")
+    """Deliver what passes, until the process is asked to end; returns at once if there is nowhere to deliver it."""
+    if not settings.delivers:
+        log.warning("skyportal.enabled and distribution.enabled are false: there is nothing to deliver")
         return
     if settings.skyportal.metrics_port is not None:
         start_http_server(settings.skyportal.metrics_port, addr="127.0.0.1")

@@ -7,8 +7,8 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
-OUTBOX = Gauge("kowalski_outbox_documents", "Alerts with passes in the outbox", ["state"])
-OLDEST = Gauge("kowalski_outbox_oldest_seconds", "Seconds since the oldest pending alert passed; 0: none is pending")
+OUTBOX = Gauge("kowalski_outbox_documents", "Alerts in an outlet's outbox", ["outlet", "state"])
+OLDEST = Gauge("kowalski_outbox_oldest_seconds", "Seconds since the oldest pending alert passed; 0: none", ["outlet"])
 AWAY = Gauge("kowalski_outlet_away", "1 while nothing has succeeded since the outlet was away", ["outlet"])
 DELIVERED = Counter("kowalski_outbox_delivered", "Alerts delivered with all their passes", ["outlet"])
 CALLS = Counter("kowalski_outlet_calls", "Calls of an outlet, by how they ended", ["outlet", "call", "outcome"])
@@ -32,7 +32,7 @@ def observer(outlet: str) -> Callable[[str, str, float], None]:
 
 def show_backlog(outlet: str, report: Mapping[str, Any]) -> None:
     """Show the courier's report."""
-    OUTBOX.labels("pending").set(report["backlog"])
-    OUTBOX.labels("failed").set(report["failed"])
-    OLDEST.set(report["oldest_seconds"] or 0.0)
+    OUTBOX.labels(outlet, "pending").set(report["backlog"])
+    OUTBOX.labels(outlet, "failed").set(report["failed"])
+    OLDEST.labels(outlet).set(report["oldest_seconds"] or 0.0)
     AWAY.labels(outlet).set(report["away"])

@@ -102,7 +102,7 @@ def plan(settings: Settings, progress: Progress | None = None) -> list[Program]:
         programs += [scheduler(settings), worker(settings)]
     programs.append(api(settings))
     programs += [_broker(settings, survey) for survey in settings.enabled_surveys]
-    if settings.skyportal.enabled:
+    if settings.delivers:
         programs.append(_courier(settings))
     return programs
 

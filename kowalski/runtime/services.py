@@ -43,8 +43,9 @@ def services(settings: Settings) -> list[Service]:
     ]
     for name in settings.enabled_surveys:
         found.append(Service(programs.broker_name(name), "", health.reporting(f"broker:{name}")))
-    if settings.skyportal.enabled:
-        found.append(Service("courier", settings.skyportal.base_url, health.reporting("courier")))
+    if settings.delivers:
+        where = settings.skyportal.base_url if settings.skyportal.enabled else settings.kafka.servers
+        found.append(Service("courier", where, health.reporting("courier")))
     return found
 
 

@@ -117,6 +117,7 @@ def a_pass(filter_id: int = 1, group_id: int = 1, **changes: Any) -> Document:
         "fid": "abc123",
         "permissions": [1],
         "update_annotations": False,
+        "outlets": None,
         "annotations": {"age": 3.5},
         "autosave": None,
         "followup": None,
@@ -145,13 +146,20 @@ class Archive:
     def hand_over(self, packet: Document, *passes: Document, now: datetime | None = None) -> None:
         self._put(packet, passes or (a_pass(),), now)
 
+    def hand_over_to_kafka(self, packet: Document, *passes: Document) -> None:
+        """Hand over to the other outlet, too."""
+        self.hand_over(packet, *passes)
+        self._put(packet, passes or (a_pass(),), None, names.OUTBOX_KAFKA)
+
     def hand_over_photometry(self, packet: Document) -> None:
         """Hand over an alert that has passed no filter."""
         self._put(packet, (), None)
 
-    def _put(self, packet: Document, passes: tuple[Document, ...], now: datetime | None) -> None:
+    def _put(
+        self, packet: Document, passes: tuple[Document, ...], now: datetime | None, box: str = names.OUTBOX
+    ) -> None:
         alert = ZTF.shape(packet)
-        self.outbox.bulk_write(
+        self.system[box].bulk_write(
             [
                 outbox.upsert(
                     "ZTF",

@@ -335,15 +335,15 @@ async def test_metrics_tell_size_and_age_of_the_outbox(
     child.start()
     try:
         await until(lambda: shown().get('kowalski_outlet_away{outlet="skyportal"}') == 1.0)
-        assert shown()['kowalski_outbox_documents{state="pending"}'] == 1.0
-        assert shown()['kowalski_outbox_documents{state="failed"}'] == 1.0
-        assert shown()["kowalski_outbox_oldest_seconds"] > 0.0
+        assert shown()['kowalski_outbox_documents{outlet="skyportal",state="pending"}'] == 1.0
+        assert shown()['kowalski_outbox_documents{outlet="skyportal",state="failed"}'] == 1.0
+        assert shown()['kowalski_outbox_oldest_seconds{outlet="skyportal"}'] > 0.0
         refused = 'kowalski_outlet_calls_total{call="HEAD candidates",outcome="TryAgain",outlet="skyportal"}'
         assert shown()[refused] >= 1.0
         fake.fail()
-        await until(lambda: shown().get('kowalski_outbox_documents{state="pending"}') == 0.0)
+        await until(lambda: shown().get('kowalski_outbox_documents{outlet="skyportal",state="pending"}') == 0.0)
         assert shown()['kowalski_outbox_delivered_total{outlet="skyportal"}'] == 1.0
-        assert shown()["kowalski_outbox_oldest_seconds"] == 0.0
+        assert shown()['kowalski_outbox_oldest_seconds{outlet="skyportal"}'] == 0.0
     finally:
         await asyncio.to_thread(child.stop)
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from kowalski.api.models.common import CatalogName, Request, Success
 from kowalski.archive.automation import AutoFollowup, Autosave
+from kowalski.config.settings import OutletName
 from kowalski.science.dates import jd_of
 
 MAX_RUN_MS = 300_000
@@ -30,6 +31,11 @@ FollowupBlock = Annotated[
 ]
 
 
+Outlets = Annotated[
+    list[OutletName], Field(min_length=1, description="Where passes go; without it, where the configuration says.")
+]
+
+
 class NewFilter(Request):
     """A filter, or a new version of one that exists; a new version becomes the active one."""
 
@@ -41,6 +47,7 @@ class NewFilter(Request):
     autosave: AutosaveBlock = False
     auto_followup: FollowupBlock = {}
     update_annotations: bool = False
+    outlets: Outlets | None = None
     active: bool = True
     force: Annotated[bool, Field(description="Make it active however many alerts it passes.")] = False
 
@@ -54,12 +61,13 @@ class FilterChange(Request):
     autosave: AutosaveBlock | None = None
     auto_followup: FollowupBlock | None = None
     update_annotations: bool | None = None
+    outlets: Outlets | None = None
 
     @model_validator(mode="after")
     def _changes_something(self) -> FilterChange:
         if self.model_fields_set <= {"filter_id"}:
             raise ValueError(
-                "nothing to change: name active, active_fid, autosave, auto_followup or update_annotations"
+                "nothing to change: name active, active_fid, autosave, auto_followup, update_annotations or outlets"
             )
         return self
 

@@ -1,52 +1,88 @@
-"""Last stage: what passed, and what is new of objects that SkyPortal has, goes into the outbox, for the courier."""
+"""Last stage: what passed, and what is new of objects that SkyPortal has, goes into the outboxes, for the courier."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from kowalski.archive import known_objects, names, outbox
-from kowalski.archive.curves import collect
+from kowalski.archive.curves import Curves, collect
 from kowalski.broker.batch import Batch, Work
 from kowalski.broker.context import WorkerContext
+from kowalski.config.settings import OutletName
 
 NAME = "handover"
 
+Passes = dict[int, list[dict[str, Any]]]
+"""Candid -> its passes; none: only its photometry is to be delivered."""
+
 
 def hand_over(batch: Batch, context: WorkerContext) -> None:
-    """Write one outbox document per alert that passed at least one filter, or whose object SkyPortal has.
+    """Write, per outlet, one document for each alert that passed a filter, or whose object SkyPortal has.
 
     SkyPortal tells passes of one object and filter apart by their moment, so alerts of one object get different ones.
     """
-    chosen = [work for work in batch.works if work.passes]
-    skyportal = context.settings.skyportal
-    if skyportal.enabled:
-        chosen += _of_known_objects(batch, context)
-    if not chosen:
+    settings = context.settings
+    chosen: dict[OutletName, Passes] = {name: _passes(batch, name, context) for name in settings.outlets}
+    if settings.skyportal.enabled:
+        chosen["skyportal"] |= {candid: [] for candid in _of_known_objects(batch, context, chosen["skyportal"])}
+    wanted = set().union(*chosen.values())
+    if not wanted:
         return
     now = datetime.now(UTC)
-    curves = collect(context.data, batch.survey, [work.alert for work in chosen])
-    wanted = {work.alert.candid for work in chosen}
-    operations = [
-        outbox.upsert(
+    curves = collect(context.data, batch.survey, [work.alert for work in batch.works if work.alert.candid in wanted])
+    for name, passes in chosen.items():
+        _write(batch, context, passes, curves, now, name)
+
+
+def _passes(batch: Batch, outlet: OutletName, context: WorkerContext) -> Passes:
+    """Choose the passes that go to an outlet."""
+    usual = context.settings.filters.outlets
+    chosen: Passes = {}
+    for work in batch.works:
+        own = [one for one in work.passes if outlet in (one["outlets"] or usual)]
+        if own:
+            chosen[work.alert.candid] = own
+    return chosen
+
+
+def _of_known_objects(batch: Batch, context: WorkerContext, passing: Passes) -> list[int]:
+    """Find the alerts that passed no filter but whose object SkyPortal has."""
+    rest = [work for work in batch.works if work.alert.candid not in passing]
+    known = known_objects.among(context.system, sorted({work.alert.object_id for work in rest}))
+    return [work.alert.candid for work in rest if work.alert.object_id in known]
+
+
+def _write(
+    batch: Batch,
+    context: WorkerContext,
+    passes: Passes,
+    curves: Mapping[int, Curves],
+    now: datetime,
+    outlet: OutletName,
+) -> None:
+    own = context.settings.outlets[outlet]
+
+    def operation(work: Work, rank: int) -> Any:
+        candid = work.alert.candid
+        curve = curves[candid] if passes[candid] else curves[candid].recent()
+        return outbox.upsert(
             batch.survey.name,
             work.alert,
-            work.passes,
-            photometry=(curve if work.passes else curve.recent()).document(),
+            passes[candid],
+            photometry=curve.document(),
             kafka_timestamp=work.packet.timestamp,
             now=now + timedelta(milliseconds=rank),
-            deliver=skyportal.enabled,
-            keep_days=skyportal.keep_days,
+            deliver=own.enabled,
+            keep_days=own.keep_days,
         )
+
+    operations = [
+        operation(work, rank)
         for works in batch.objects().values()
         for rank, work in enumerate(works)
-        if work.alert.candid in wanted
-        for curve in (curves[work.alert.candid],)
+        if work.alert.candid in passes
     ]
-    context.system[names.OUTBOX].bulk_write(operations, ordered=False)
-
-
-def _of_known_objects(batch: Batch, context: WorkerContext) -> list[Work]:
-    """Choose the alerts that passed no filter but whose object SkyPortal has."""
-    rest = [work for work in batch.works if not work.passes]
-    known = known_objects.among(context.system, sorted({work.alert.object_id for work in rest}))
-    return [work for work in rest if work.alert.object_id in known]
+    if operations:
+        context.system[names.OUTBOXES[outlet]].bulk_write(operations, ordered=False)

@@ -1,0 +1,1 @@
+"""What passes users' filters, onto Kafka topics for others."""
