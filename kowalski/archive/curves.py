@@ -70,6 +70,8 @@ def collect(data: Database[Document], survey: Survey, alerts: Sequence[Alert]) -
         Candid -> light curves. An alert of the object counts as known if the histories have a row of its time and
         filter.
     """
+    if not alerts:
+        return {}
     names = sorted({alert.object_id for alert in alerts})
     shown = dict.fromkeys((each.name for each in survey.histories), 1)
     held = {found["_id"]: found for found in data[survey.objects].find({"_id": {"$in": names}}, shown)}

@@ -27,11 +27,9 @@ def hand_over(batch: Batch, context: WorkerContext) -> None:
     chosen: dict[OutletName, Passes] = {name: _passes(batch, name, context) for name in settings.outlets}
     if settings.skyportal.enabled:
         chosen["skyportal"] |= {candid: [] for candid in _of_known_objects(batch, context, chosen["skyportal"])}
-    wanted = set().union(*chosen.values())
-    if not wanted:
-        return
     now = datetime.now(UTC)
-    curves = collect(context.data, batch.survey, [work.alert for work in batch.works if work.alert.candid in wanted])
+    delivered = {candid for name, passes in chosen.items() if settings.outlets[name].enabled for candid in passes}
+    curves = collect(context.data, batch.survey, [work.alert for work in batch.works if work.alert.candid in delivered])
     for name, passes in chosen.items():
         _write(batch, context, passes, curves, now, name)
 
@@ -66,12 +64,14 @@ def _write(
 
     def operation(work: Work, rank: int) -> Any:
         candid = work.alert.candid
-        curve = curves[candid] if passes[candid] else curves[candid].recent()
+        curve = curves.get(candid)
+        if curve is not None and not passes[candid]:
+            curve = curve.recent()
         return outbox.upsert(
             batch.survey.name,
             work.alert,
             passes[candid],
-            photometry=curve.document(),
+            photometry=None if curve is None else curve.document(),
             kafka_timestamp=work.packet.timestamp,
             now=now + timedelta(milliseconds=rank),
             deliver=own.enabled,
