@@ -30,6 +30,8 @@ LIMIT_SIGMA = 5.0
 FORCED_SIGMA = 3.0
 """Forced fluxes less significant than this are given as limits."""
 POGSON = 2.5 / math.log(10.0)
+NUMBERS = (float, int)
+"""Made once: this is asked of every row of a history."""
 
 POSITIVE = frozenset({"1", "t", "T", "y", "Y", "true", "True"})
 """How surveys write ``isdiffpos``: these, the number 1 and true mean that the science image is the brighter one."""
@@ -168,9 +170,9 @@ def magnitudes(flux: Any, error: Any) -> dict[str, float]:
         of its absolute value, and ``isdiffpos``, whether it is positive. What can't be computed is left out.
     """
     derived: dict[str, float] = {}
-    if isinstance(error, float | int) and 0.0 < error < math.inf:
+    if isinstance(error, NUMBERS) and 0.0 < error < math.inf:
         derived["diffmaglim"] = NANOJANSKY - 2.5 * math.log10(LIMIT_SIGMA * error)
-    if isinstance(flux, float | int) and 0.0 < abs(flux) < math.inf:
+    if isinstance(flux, NUMBERS) and 0.0 < abs(flux) < math.inf:
         derived["magpsf"] = NANOJANSKY - 2.5 * math.log10(abs(flux))
         derived["isdiffpos"] = flux > 0.0
         if "diffmaglim" in derived:

@@ -104,8 +104,10 @@ def _common(source: Record) -> dict[str, Any]:
 
 
 def _row(row: Record) -> Record:
-    kept = {name: value for name, value in row.items() if value is not None and value == value}
-    kept |= _common(row)
+    kept = row.copy()  # and what is missing taken out: a third cheaper than to pick what is there, and there are many
+    for name in [name for name, value in row.items() if value is None or value != value]:
+        del kept[name]
+    kept.update(_common(row))
     if "diaSourceId" in row:
         kept["candid"] = row["diaSourceId"]
     return kept

@@ -23,6 +23,7 @@ from kowalski.broker.batch import Packet
 from kowalski.broker.context import WorkerContext
 from kowalski.broker.pipeline import process
 from kowalski.broker.schemas import RegistryError, SchemaError, SchemaStore
+from kowalski.cli import deadletters
 from kowalski.cli.main import build
 from kowalski.config import Settings
 from kowalski.surveys.base import PacketError
@@ -193,6 +194,9 @@ def test_each_record_of_a_message_is_an_alert_of_its_own(context: WorkerContext,
         {**where, "record": 1}, {**where, "record": 3}, {**where, "offset": 8}
     ]  # fmt: skip
     assert all("impossible" in letter["reason"] for letter in letters[:2])
+    texts = [deadletters._text(letter["_id"]) for letter in letters]
+    assert texts == ["lsst_20260305:0:7:1", "lsst_20260305:0:7:3", "lsst_20260305:0:8"]
+    assert [deadletters._where(text) for text in texts] == [letter["_id"] for letter in letters]
     # A second try of one of them is of that one.
     again = process([Packet(*where.values(), 0, bytes(letters[0]["value"]), 1)], context)
     assert (again.alerts, again.rejected) == (0, 1)

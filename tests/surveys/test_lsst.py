@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gzip
+import json
 import math
 from datetime import date
 from pathlib import Path
@@ -133,7 +135,33 @@ def test_bands_topics_and_schema_numbers() -> None:
     assert LSST.schema_number("alert") is None
 
 
+def test_stamps_may_be_in_gzip(record: Record) -> None:
+    plain = LSST.shape(record).stamps.science or b""
+    record["cutoutScience"] = gzip.compress(plain)
+    packed = LSST.shape(record).stamps.science or b""
+    assert (stamps.read(packed) == stamps.read(plain)).all()
+
+
 # Real packets
+
+
+def test_the_simulated_schema_is_the_real_one(sample_data: Path, tmp_path: Path) -> None:
+    real = json.loads(add_schemas(sample_data, tmp_path).text(1000))
+    assert without_words(real) == without_words(simulator.writer("LSST").schema)
+
+
+def without_words(schema: Any) -> Any:
+    """A schema's names and types."""
+    if isinstance(schema, list):
+        return [without_words(each) for each in schema]
+    if isinstance(schema, dict) and set(schema) <= {"type", "doc"}:
+        return without_words(schema["type"])
+    if isinstance(schema, dict):
+        kept = {
+            key: value for key, value in schema.items() if key in ("name", "type", "fields", "items", "logicalType")
+        }
+        return {key: without_words(value) for key, value in kept.items()}
+    return schema
 
 
 def test_all_forms_and_versions_of_real_packets(sample_data: Path, tmp_path: Path) -> None:
