@@ -26,6 +26,8 @@ from kowalski.runtime import accounts
 
 from .conftest import Asker
 
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 SECRET = "nobody-shall-see-this"
 CATALOGS = ["ZTF_alerts", "ZTF_alerts_aux", "names"]
 HISTORIES = ("prv_candidates", "fp_hists")
