@@ -14,18 +14,13 @@ from typing import Any
 import bson
 import orjson
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
 
 from kowalski.api import extjson, reading
-from kowalski.api.errors import UNENCODABLE
 from kowalski.archive.client import Document
 from kowalski.config.settings import Database
 
 TOGETHER = 100
 """Keys in one query at most."""
-
-FAILURES = (PyMongoError, *UNENCODABLE)
-"""What a request has to expect."""
 
 Key = int | str
 
@@ -95,23 +90,23 @@ class Lookups:
         self, collection: AsyncCollection[Document], kind: Kind, condition: Document, projection: Any
     ) -> None:
         """Answer what waits, until nothing does."""
-        while waiting := self._waiting.pop(kind, None):
-            if len(waiting) > TOGETHER:
-                rest = list(waiting)[TOGETHER:]
-                self._waiting[kind] = {key: waiting.pop(key) for key in rest}
-            match = {"$and": [condition, {kind.field: {"$in": list(waiting)}}]}
-            try:
-                found = await _read(collection, kind, match, projection)
-            except BaseException as error:  # whatever it is, nobody may be left waiting
-                for future in _open(waiting):
-                    future.set_exception(error)
-                if not isinstance(error, FAILURES):
-                    raise
-            else:
-                for key, futures in waiting.items():
-                    for future in _open({key: futures}):
-                        future.set_result(found.get(key, []))
-        del self._tasks[kind]
+        try:
+            while waiting := self._waiting.pop(kind, None):
+                if len(waiting) > TOGETHER:
+                    rest = list(waiting)[TOGETHER:]
+                    self._waiting[kind] = {key: waiting.pop(key) for key in rest}
+                match = {"$and": [condition, {kind.field: {"$in": list(waiting)}}]}
+                try:
+                    found = await _read(collection, kind, match, projection)
+                except Exception as error:  # noqa: BLE001  # whatever it is, it is raised where they wait for it
+                    for future in _open(waiting):
+                        future.set_exception(error)
+                else:
+                    for key, futures in waiting.items():
+                        for future in _open({key: futures}):
+                            future.set_result(found.get(key, []))
+        finally:
+            del self._tasks[kind]
 
 
 async def _read(
