@@ -18,7 +18,7 @@ from kowalski.api.tokens import Tokens
 from kowalski.archive import users
 from kowalski.archive.client import Document
 from kowalski.archive.users import User
-from kowalski.config.settings import Server
+from kowalski.config.serving import Server
 
 
 class Accounts:

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from kowalski import __version__
 from kowalski.api.models.common import Failure
 from kowalski.api.routes import Access, Route
-from kowalski.config.settings import Server
+from kowalski.config.serving import Server
 
 JSON = "application/json"
 REFERENCE = "#/components/schemas/{model}"

@@ -17,7 +17,7 @@ from kowalski.api.models.skymaps import CentredPolygon, NewSkymap, SkymapForms, 
 from kowalski.api.services import Services
 from kowalski.archive import skymaps as stored
 from kowalski.archive.client import Document
-from kowalski.config.settings import Skymaps as Limits
+from kowalski.config.serving import Skymaps as Limits
 from kowalski.science import contours, skymap_files, skymaps, voevents
 from kowalski.science.skymaps import Skymap, SkymapError
 from kowalski.science.voevents import Event, VOEventError

@@ -15,7 +15,7 @@ from kowalski.api.errors import ThrottledError
 from kowalski.archive import counts, logins
 from kowalski.archive.client import Document
 from kowalski.archive.counts import Count
-from kowalski.config.settings import Server
+from kowalski.config.serving import Server
 
 
 class Throttle:

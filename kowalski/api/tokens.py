@@ -11,7 +11,7 @@ import jwt
 
 from kowalski.api.errors import InvalidTokenError
 from kowalski.archive.users import User
-from kowalski.config.settings import Server
+from kowalski.config.serving import Server
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,85 +9,25 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import ItemsView
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-
-def _no_switch(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
-    return value
-
-
-def _network(value: str) -> str:
-    ip_network(value, strict=False)  # a ValueError says what is wrong
-    return value
-
-
-Number = BeforeValidator(_no_switch)
-"""Python counts ``true`` as 1, operators don't."""
-Port = Annotated[int, Number, Field(ge=1, le=65535)]
-Positive = Annotated[int, Number, Field(ge=1, le=2**53)]
-Count = Annotated[int, Number, Field(ge=0, le=2**53)]
-Seconds = Annotated[float, Number, Field(gt=0, le=1e9, allow_inf_nan=False)]
-Measure = Annotated[float, Number, Field(gt=0, allow_inf_nan=False)]
-Size = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?([kKMGT]i?B)?$")]
-Duration = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)? ?(s|m|h|d|(second|minute|hour|day)s?)$")]
-Network = Annotated[str, AfterValidator(_network)]
-"""An address, or a network as ``10.0.0.0/8``."""
-Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
-"""Not empty, and on one line."""
-
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-
-
-class Section(BaseModel):
-    """A closed group of settings: an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", validate_default=True)
-
-
-class Contact(Section):
-    """Who answers questions about this instance; shown in the API's documentation."""
-
-    name: str | None = None
-    email: str | None = None
-
-
-class Server(Section):
-    """The HTTP API."""
-
-    name: str = "Kowalski"
-    host: Text = "127.0.0.1"
-    port: Port = 4000
-    processes: Positive = 2
-    timeout: Positive = 600
-    max_requests: Count = 100_000
-    client_max_size: Positive = 16 * 1024 * 1024
-    admin_username: Text = "admin"
-    admin_password: Annotated[str, Field(min_length=1)] = "admin"
-    jwt_secret_key: Annotated[str, Field(min_length=16)] | None = None
-    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
-    jwt_exp_delta_seconds: Positive | None = 30 * 24 * 3600
-    login_attempts_per_minute: Positive = 20
-    login_attempts_per_address: Positive = 100
-    login_attempts_per_account: Positive = 100
-    requests_per_minute: Positive | None = None
-    trusted_proxies: list[Network] = []
-    metrics_networks: list[Network] = ["127.0.0.0/8", "::1"]
-    cors_origins: list[Annotated[str, Field(pattern=r"^(\*|https?://[^/\s]+)$")]] = []
-    audit_days: Positive = 365
-    user_cache_seconds: Annotated[float, Number, Field(ge=0, le=1e9, allow_inf_nan=False)] = 5.0
-    default_permissions: dict[str, list[Annotated[int, Number, Field(ge=0, le=2**31 - 1)]]] = {}
-    contact: Contact = Contact()
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach the API."""
-        return self.host in LOOPBACK
+from kowalski.config.fields import (
+    Count,
+    Duration,
+    Measure,
+    Number,
+    Port,
+    Positive,
+    Seconds,
+    Section,
+    Size,
+    Text,
+)
+from kowalski.config.outlets import Distribution, OutletName, OutletSettings, SkyPortal
+from kowalski.config.serving import Queries, Server, Skymaps, Triggers
 
 
 class Paths(Section):
@@ -376,101 +316,6 @@ class Filters(Section):
     max_pass_rate_time_ms: Positive = 3_000
     dry_run_max_alerts: Positive = 50_000
     dry_runs: Annotated[int, Number, Field(ge=1, le=64)] = 2
-
-
-OutletName = Literal["skyportal", "kafka"]
-
-
-class OutletSettings(Section):
-    """How the courier works an outbox off."""
-
-    enabled: bool = False
-    lanes: Positive = 8
-    backoff_seconds: Seconds = 1.0
-    backoff_max_seconds: Seconds = 60.0
-    keep_days: Positive = 30
-
-
-class Distribution(OutletSettings):
-    """What passes a filter, onto Kafka topics for others."""
-
-    topic: Text = "kowalski_{survey}_{filter_id}"
-    format: Literal["avro", "json"] = "avro"
-    timeout_seconds: Seconds = 15.0
-
-    @field_validator("topic")
-    @classmethod
-    def _is_a_topic(cls, template: str) -> str:
-        try:
-            name = template.format(survey="ztf", group_id=1, filter_id=2)
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError("may name {survey}, {group_id} and {filter_id}, and nothing else in braces") from error
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", name) or name == template:
-            raise ValueError("must name {filter_id}, and else have letters, digits, dots, dashes and underscores")
-        return template
-
-
-class SkyPortal(OutletSettings):
-    """Where what passes a filter goes."""
-
-    protocol: Literal["http", "https"] = "http"
-    host: Text = "localhost"
-    port: Port = 5000
-    token: str | None = None
-    timeout_seconds: Seconds = 15.0
-    settle_seconds: Seconds = 30.0
-    reconcile_seconds: Seconds = 600.0
-    metrics_port: Port | None = None
-
-    @property
-    def base_url(self) -> str:
-        """Root of SkyPortal's API."""
-        return f"{self.protocol}://{self.host}:{self.port}"
-
-
-class Ceilings(Section):
-    """What one query of users of a role may take, where that differs from the rest."""
-
-    max_time_ms: Positive | None = None
-    max_rows: Positive | None = None
-    max_bytes: Positive | None = None
-
-
-class Queries(Section):
-    """Ceilings for what one query of the API may take."""
-
-    max_time_ms: Positive = 300_000
-    max_rows: Positive = 1_000_000
-    max_bytes: Positive = 2 * 1024**3
-    roles: dict[Literal["user", "admin"], Ceilings] = {}
-
-    def of(self, role: Literal["user", "admin"]) -> Queries:
-        """Give the ceilings that hold for users of a role."""
-        own = self.roles.get(role, Ceilings())
-        return self.model_copy(update=own.model_dump(exclude_none=True))
-
-
-class Skymaps(Section):
-    """Localizations that users hand in."""
-
-    allowed_urls: list[Annotated[str, Field(pattern=r"^https?://[^/\s?#@]+/[^\s?#]*$")]] = []
-    timeout_seconds: Seconds = 30.0
-    max_bytes: Positive = 448 * 1024 * 1024
-    max_cells: Positive = 12 * 1024**2
-
-
-class Telescope(Section):
-    """Where requests for targets of opportunity go that are made under one name."""
-
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s?#]+(/[^\s?#]*)?$")] | None = None
-    kind: Literal["queue", "skymap"] = "queue"
-
-
-class Triggers(Section):
-    """Requests for targets of opportunity, which are handed on to observatories."""
-
-    timeout_seconds: Seconds = 10.0
-    telescopes: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,50}$")], Telescope] = {}
 
 
 class Logging(Section):

@@ -19,7 +19,7 @@ from kowalski.archive import reports
 from kowalski.archive.client import Document, async_data_database, async_system_database, connect_async
 from kowalski.archive.queue import Queue
 from kowalski.config import Settings
-from kowalski.config.settings import OutletSettings
+from kowalski.config.outlets import OutletSettings
 from kowalski.courier import metrics
 from kowalski.courier.breaker import Breaker, backoff
 from kowalski.courier.errors import NotYet, Refused, Stopped, TryAgain

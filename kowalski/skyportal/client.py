@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from kowalski.config.settings import SkyPortal as SkyPortalSettings
+from kowalski.config.outlets import SkyPortal as SkyPortalSettings
 from kowalski.courier.errors import TryAgain
 from kowalski.skyportal.payloads import (
     Annotation,

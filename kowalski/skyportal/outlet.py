@@ -8,7 +8,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from kowalski.archive.client import Document
 from kowalski.archive.queue import Queue
-from kowalski.config.settings import SkyPortal as SkyPortalSettings
+from kowalski.config.outlets import SkyPortal as SkyPortalSettings
 from kowalski.courier.metrics import observer
 from kowalski.courier.progress import Desk
 from kowalski.skyportal.client import SkyPortal

@@ -13,7 +13,7 @@ import httpx
 import orjson
 
 from kowalski import __version__
-from kowalski.config.settings import SkyPortal as SkyPortalSettings
+from kowalski.config.outlets import SkyPortal as SkyPortalSettings
 from kowalski.courier.errors import AlreadyThere, DeliveryError, Refused, TryAgain
 from kowalski.skyportal.payloads import Payload
 

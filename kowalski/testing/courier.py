@@ -9,7 +9,7 @@ from typing import Any
 
 from kowalski.archive.client import async_data_database, async_system_database, connect_async
 from kowalski.config import Settings
-from kowalski.config.settings import OutletName
+from kowalski.config.outlets import OutletName
 from kowalski.courier.courier import Courier
 from kowalski.courier.outlet import Outlet
 from kowalski.distribution.outlet import KafkaOutlet

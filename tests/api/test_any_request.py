@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from kowalski.api import openapi
 from kowalski.api.app import ROUTES
-from kowalski.config.settings import Server
+from kowalski.config.serving import Server
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 

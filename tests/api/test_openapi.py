@@ -14,7 +14,7 @@ from kowalski.api.models import examples
 from kowalski.api.models.common import Failure
 from kowalski.api.queries import QUERY_TYPES
 from kowalski.api.routes import Access, Route
-from kowalski.config.settings import Server
+from kowalski.config.serving import Server
 
 DESCRIPTION = openapi.describe(ROUTES, Server())
 NAMES = [f"{route.method} {route.path}" for route in ROUTES]

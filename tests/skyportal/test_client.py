@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from kowalski.config.outlets import SkyPortal as SkyPortalSettings
 from kowalski.config.settings import Settings
-from kowalski.config.settings import SkyPortal as SkyPortalSettings
 from kowalski.courier.errors import AlreadyThere, Refused, TryAgain
 from kowalski.skyportal.client import SkyPortal
 from kowalski.skyportal.payloads import (

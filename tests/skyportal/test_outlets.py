@@ -24,7 +24,7 @@ from kowalski.broker.context import WorkerContext
 from kowalski.broker.kafka import client_config
 from kowalski.broker.stages.handover import hand_over
 from kowalski.config import Settings
-from kowalski.config.settings import Distribution, OutletName
+from kowalski.config.outlets import Distribution, OutletName
 from kowalski.surveys import get
 from kowalski.testing import services
 from kowalski.testing.courier import running, until

@@ -11,7 +11,7 @@ from typing import TypeVar
 from kowalski.api import extjson
 from kowalski.api.errors import ApiError
 from kowalski.api.results import Batch
-from kowalski.config.settings import Queries
+from kowalski.config.serving import Queries
 
 T = TypeVar("T")
 

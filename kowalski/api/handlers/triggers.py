@@ -17,7 +17,7 @@ from kowalski.api.models import triggers as models
 from kowalski.api.models.triggers import TriggerBody
 from kowalski.api.routes import Access, Route
 from kowalski.api.triggers import Answer, ObservatoryError
-from kowalski.config.settings import Telescope
+from kowalski.config.serving import Telescope
 
 MODELS: dict[tuple[str, Literal["queue", "skymap"]], type[TriggerBody]] = {
     ("PUT", "queue"): models.Queue,

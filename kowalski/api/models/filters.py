@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from kowalski.api.models.common import CatalogName, Request, Success
 from kowalski.archive.automation import AutoFollowup, Autosave
-from kowalski.config.settings import OutletName
+from kowalski.config.outlets import OutletName
 from kowalski.science.dates import jd_of
 
 MAX_RUN_MS = 300_000

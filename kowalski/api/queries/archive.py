@@ -22,7 +22,7 @@ from kowalski.api.reading import FIRST, RawCursor
 from kowalski.api.services import Services
 from kowalski.archive.client import Document
 from kowalski.archive.users import User
-from kowalski.config.settings import Queries
+from kowalski.config.serving import Queries
 
 COUNTED = 20_000
 """Documents up to which an estimate is a count."""

@@ -10,7 +10,7 @@ from kowalski.archive import known_objects, names, outbox
 from kowalski.archive.curves import Curves, collect
 from kowalski.broker.batch import Batch, Work
 from kowalski.broker.context import WorkerContext
-from kowalski.config.settings import OutletName
+from kowalski.config.outlets import OutletName
 
 NAME = "handover"
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from kowalski.api.formats.encoder import Encoder, Meter
-from kowalski.config.settings import Queries
+from kowalski.config.serving import Queries
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from pymongo import MongoClient
 
 from kowalski.archive.client import data_database
 from kowalski.config import Settings
-from kowalski.config.settings import Ceilings
+from kowalski.config.serving import Ceilings
 
 CANDID = 1105522281015015000
 ALERTS = {"catalog": "ZTF_alerts"}
