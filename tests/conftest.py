@@ -36,6 +36,7 @@ from kowalski.testing import instance as instances
 from kowalski.testing import services
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks at the same occasion
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side, keep tests of a file together, and those of the whole instance, which are long and go first."""
 

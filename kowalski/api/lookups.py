@@ -142,7 +142,8 @@ def _is_kept(name: str, projection: Any) -> bool:
         return False
     if any(type(value) not in (int, bool) for value in projection.values()):
         return False
-    includes = any(value for key, value in projection.items() if key != "_id")
+    named = {key: value for key, value in projection.items() if key != "_id"}
+    includes = any((named or projection).values())  # of ``_id`` alone, too
     return bool(projection.get(name, name == "_id" or not includes))
 
 
