@@ -36,16 +36,9 @@ from kowalski.testing import instance as instances
 from kowalski.testing import services
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks at the same occasion
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, keep tests of a file together, and those of the whole instance, which are long and go first."""
-
-    def group(item: pytest.Item) -> str:
-        return "instance" if "kowalski" in getattr(item, "fixturenames", ()) else item.location[0]
-
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: group(item) != "instance")
+    """Let the longest go first, which are those of a whole instance: side by side, the rest fills the time beside."""
+    items.sort(key=lambda item: not item.location[0].startswith(("tests/faults", "tests/system")))
 
 
 @pytest.fixture(scope="session")

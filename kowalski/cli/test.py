@@ -31,7 +31,7 @@ def test(context: typer.Context) -> None:
 
     All of them run in two processes side by side, each with servers of its own: most of the time a test waits.
     """
-    options = [] if context.args else ["-n", str(PROCESSES), "--dist", "loadgroup", "--no-loadscope-reorder"]
+    options = [] if context.args else ["-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"]
     done = subprocess.run([sys.executable, "-m", "pytest", *options, *context.args], cwd=PROJECT, check=False)
     output().print(RESULTS.get(done.returncode, f"pytest ended with status {done.returncode}."))
     raise typer.Exit(done.returncode)
