@@ -15,6 +15,8 @@ from kowalski.archive.client import Document
 
 INTERVAL = 0.25
 """Seconds between two looks at the connection."""
+SETTLED = 1.0
+"""Seconds after which MongoDB has ended what it was told to end; nobody waits for them."""
 
 
 class ClientLeftError(ApiError):
@@ -37,6 +39,10 @@ async def session(client: AsyncMongoClient[Document]) -> AsyncGenerator[AsyncCli
         try:
             yield session
         except ClientLeftError:
+            await client.admin.command("killSessions", [session.session_id])
+            await asyncio.sleep(
+                SETTLED
+            )  # what was at its very end, or had not quite begun, may have left a cursor since
             await client.admin.command("killSessions", [session.session_id])
             raise
 

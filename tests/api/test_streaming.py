@@ -184,28 +184,7 @@ async def running(archive: Settings) -> AsyncIterator[Callable[[], list[str]]]:
         {"$match": {"$or": [{"command.comment": "vera"}, {"cursor.originatingCommand.comment": "vera"}]}},
     ]
     with connect(archive, Role.ADMIN) as mongo:
-        yield lambda: [
-            (
-                print(
-                    {
-                        k: each.get(k)
-                        for k in (
-                            "type",
-                            "op",
-                            "ns",
-                            "secs_running",
-                            "opid",
-                            "killPending",
-                            "connectionId",
-                            "numYields",
-                            "waitingForLatch",
-                        )
-                    }
-                ),
-                each["type"],
-            )[1]
-            for each in mongo.admin.aggregate(stages)
-        ]
+        yield lambda: [each["type"] for each in mongo.admin.aggregate(stages)]
 
 
 SLOW = {"$expr": {"$gt": [{"$size": {"$range": [0, {"$add": [1_000_000, "$_id"]}]}}, 0]}}
