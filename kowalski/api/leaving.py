@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 from pymongo import AsyncMongoClient
@@ -36,6 +37,7 @@ async def session(client: AsyncMongoClient[Document]) -> AsyncGenerator[AsyncCli
     cancelled operation goes on, and may leave a cursor behind.
     """
     async with client.start_session(causal_consistency=False) as session:
+        session_id = session.session_id
         try:
             yield session
         except ClientLeftError:
@@ -45,6 +47,12 @@ async def session(client: AsyncMongoClient[Document]) -> AsyncGenerator[AsyncCli
             )  # what was at its very end, or had not quite begun, may have left a cursor since
             await client.admin.command("killSessions", [session.session_id])
             raise
+
+
+async def _kill(client: AsyncMongoClient[Document], session_id: Mapping[str, Any]) -> None:
+    await client.admin.command("killSessions", [session_id])
+    await asyncio.sleep(SETTLED)  # what was at its very end, or had not quite begun, may have left a cursor since
+    await client.admin.command("killSessions", [session_id])
 
 
 @asynccontextmanager

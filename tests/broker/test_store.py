@@ -319,10 +319,11 @@ def test_real_nights_in_any_order_leave_the_same_histories(
 
 
 def _without_keeping(found: str) -> Any:
-    """Leave out forced photometry: whether an object holds any is decided by the alert that comes first."""
+    """Leave out what the alert that comes first decides: whether an object holds forced photometry, and its place."""
     documents = json_util.loads(found)
     for document in documents[1]:
         document.pop("fp_hists", None)
+        document.pop("coordinates", None)
     return documents
 
 

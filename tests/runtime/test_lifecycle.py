@@ -11,7 +11,7 @@ import yaml
 
 from kowalski.config import Settings, load
 from kowalski.config.secrets import Secrets
-from kowalski.runtime import health, lifecycle, services, status
+from kowalski.runtime import health, lifecycle, programs, services, status
 from kowalski.runtime.errors import ServiceError
 from kowalski.runtime.health import Health
 from kowalski.runtime.supervisor import Supervisor
@@ -118,8 +118,10 @@ def test_status_of_an_instance_of_which_nothing_runs(outside: Settings, monkeypa
     found = status.gather(outside)
     assert not found.ok
     states = {line.name: line.state for line in found.services}
-    assert states == dict.fromkeys(("mongod", "kafka", "scheduler", "worker"), "external") | {"api": "stopped"}
-    assert len(found.problems) == 5
+    brokers = [programs.broker_name(survey) for survey in outside.enabled_surveys]
+    expected = dict.fromkeys(("mongod", "kafka", "scheduler", "worker"), "external")
+    assert states == expected | dict.fromkeys(("api", *brokers), "stopped")
+    assert len(found.problems) == len(states)
     assert found.dead_letters is None
     assert found.as_dict()["ok"] is False
 
