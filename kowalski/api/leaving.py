@@ -40,18 +40,14 @@ async def session(client: AsyncMongoClient[Document]) -> AsyncGenerator[AsyncCli
         session_id = session.session_id
         try:
             yield session
-        except ClientLeftError:
-            await client.admin.command("killSessions", [session.session_id])
-            await asyncio.sleep(
-                SETTLED
-            )  # what was at its very end, or had not quite begun, may have left a cursor since
-            await client.admin.command("killSessions", [session.session_id])
+        except (ClientLeftError, asyncio.CancelledError):  # the server may notice first, and cancel the handler
+            await asyncio.shield(_kill(client, session_id))
             raise
 
 
 async def _kill(client: AsyncMongoClient[Document], session_id: Mapping[str, Any]) -> None:
     await client.admin.command("killSessions", [session_id])
-    await asyncio.sleep(SETTLED)  # what was at its very end, or had not quite begun, may have left a cursor since
+    await asyncio.sleep(SETTLED)  # what was at its very end, or had not begun, may have left a cursor since
     await client.admin.command("killSessions", [session_id])
 
 
