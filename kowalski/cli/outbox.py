@@ -87,7 +87,8 @@ def drop(ids: Ids = None, everything: Everything = False, survey: Survey = None,
     """Give alerts up: what the outlet does not have of them by now is never sent."""
     from kowalski.archive import outbox
 
-    box, keep = _box(outlet), settings().skyportal.keep_days
+    box, outlets = _box(outlet), settings().outlets
+    keep = next(own.keep_days for name, own in outlets.items() if name == outlet)
     done = outbox.drop(box, _chosen(box, ids, survey, everything=everything), datetime.now(UTC), keep)
     _tell(done, ids, "dropped")
 

@@ -64,7 +64,7 @@ def broker(
 
 
 def courier() -> None:
-    """The courier: brings what passes filters to SkyPortal."""
+    """The courier: brings what passes filters to SkyPortal and to Kafka topics."""
     from kowalski.courier import courier
     from kowalski.runtime import logs
 
