@@ -87,7 +87,7 @@ def test_what_dies_is_brought_back(plain: Supervisor) -> None:
     wait_for(lambda: said(plain, "one") == 1)
     before = running_ones(plain)["one"].pid
     os.kill(before, signal.SIGKILL)
-    wait_for(lambda: "one" in running_ones(plain) and running_ones(plain)["one"].pid != before)
+    wait_for(lambda: any(process.pid != before for process in running_ones(plain).values()))
     wait_for(lambda: said(plain, "one") == 2)
 
 
