@@ -6,7 +6,10 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.status import Status
+from rich.text import Text
 
 from kowalski.config import ConfigError, Settings, load
 
@@ -121,3 +124,35 @@ class Progress:
         """Something the operator should know."""
         self._console.print("[yellow]![/yellow]", end=" ")
         self._console.print(text, markup=False)
+
+
+class DocumentsBar:
+    """Shows, for one collection after the other, how many documents are done; call it with name, done and total."""
+
+    def __init__(self) -> None:
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+        self._bars = Bars(*columns, console=errors(), disable=not errors().is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        """``done`` documents of ``total`` (None: nobody knows) are there."""
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total)
+        self._bars.update(self._tasks[name], completed=done, total=total)
+
+
+class _Rate(ProgressColumn):
+    """Documents per second."""
+
+    def render(self, task: Task) -> Text:
+        """Show the rate of a task."""
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")

@@ -11,17 +11,20 @@ from pathlib import Path
 import typer
 
 from kowalski.cli import (
+    backup,
     catalogs,
     deadletters,
     develop,
     down,
     filters,
     logs,
+    migrate,
     models,
     outbox,
     restart,
     run,
     schemas,
+    seed,
     simulate,
     status,
     stream,
@@ -42,7 +45,7 @@ config.defaults.yaml, instead of config.yaml.
 """
 COMMANDS = (
     up, down, status, logs, restart, run, stream, simulate, deadletters, outbox, filters, catalogs, models, schemas,
-    users, test, develop,
+    users, backup, seed, migrate, test, develop,
 )  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
@@ -98,10 +101,22 @@ def _foreseen() -> tuple[type[Exception], ...]:
 
     from kowalski.broker.schemas import RegistryError, SchemaError
     from kowalski.broker.stream import StreamError
+    from kowalski.dumps.errors import DumpError
+    from kowalski.migrations.registry import MigrationError
     from kowalski.ml.specs import ModelError
     from kowalski.runtime.errors import ServiceError
 
-    return ServiceError, StreamError, RegistryError, SchemaError, ModelError, PyMongoError, KafkaException
+    return (
+        ServiceError,
+        StreamError,
+        RegistryError,
+        SchemaError,
+        ModelError,
+        DumpError,
+        MigrationError,
+        PyMongoError,
+        KafkaException,
+    )
 
 
 def _of_the_system(error: OSError) -> str:

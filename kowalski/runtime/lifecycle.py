@@ -11,7 +11,9 @@ from typing import Protocol
 
 import psutil
 
+from kowalski.archive import client
 from kowalski.config import Settings
+from kowalski.migrations import registry
 from kowalski.runtime import kafka, leftovers, mongod, ports
 from kowalski.runtime.errors import ServiceError
 from kowalski.runtime.health import Health
@@ -146,9 +148,19 @@ def _start_foundation(service: Service, settings: Settings, supervisor: Supervis
         if service.embedded:
             _await_process(service, supervisor)
         mongod.prepare(settings)
+        _check_version(settings)
     else:
         kafka.wait_until_up(settings)
     await_health(service, settings, supervisor, reporter)
+
+
+def _check_version(settings: Settings) -> None:
+    """See that this Kowalski can work with what is stored; MongoDB stays up, as a migration needs it."""
+    with client.connect(settings) as connection:
+        try:
+            registry.check(client.system_database(connection, settings))
+        except registry.MigrationError as error:
+            raise ServiceError(str(error)) from error
 
 
 def _await_process(service: Service, supervisor: Supervisor) -> None:
