@@ -81,7 +81,10 @@ class Accounts:
             If the token is not valid.
         """
         first, _, rest = request.headers.get("Authorization", "").strip().partition(" ")
-        token = rest.strip() if first.lower() == "bearer" else first
+        return await self.owner(rest.strip() if first.lower() == "bearer" else first)
+
+    async def owner(self, token: str) -> User:
+        """Find the user of a token; raises as `identify`, and without a token `UnauthorizedError`."""
         if not token:
             raise UnauthorizedError
         claim = self._tokens.read(token)

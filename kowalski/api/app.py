@@ -8,7 +8,19 @@ from aiohttp import web
 
 from kowalski import config
 from kowalski.api import middleware, openapi, services
-from kowalski.api.handlers import auth, classifications, cutouts, docs, filters, ping, queries, skymaps, triggers, users
+from kowalski.api.handlers import (
+    auth,
+    classifications,
+    cutouts,
+    docs,
+    filters,
+    ping,
+    queries,
+    skymaps,
+    status,
+    triggers,
+    users,
+)
 from kowalski.api.routes import Route, guarded
 from kowalski.config import Settings
 from kowalski.runtime import logs
@@ -23,6 +35,7 @@ ROUTES: tuple[Route, ...] = (
     *cutouts.ROUTES,
     *classifications.ROUTES,
     *triggers.ROUTES,
+    *status.ROUTES,
     *docs.ROUTES,
 )
 """Everything the API serves. ``HEAD`` is not among it: clients have always got 405 for that."""
@@ -59,5 +72,6 @@ def create_app(settings: Settings | None = None) -> web.Application:
     for route in ROUTES:
         app.router.add_route(route.method, route.path, guarded(route))
     app.router.add_get("/docs/api", docs.to_page, allow_head=False)
+    status.add_forms(app.router)
     app[docs.DESCRIPTION] = openapi.describe(ROUTES, chosen.server)
     return app

@@ -15,6 +15,7 @@ from kowalski.api.accounts import Accounts
 from kowalski.api.addresses import Network
 from kowalski.api.dry_runs import DryRuns
 from kowalski.api.lookups import Lookups
+from kowalski.api.overviews import Overviews
 from kowalski.api.passwords import Passwords
 from kowalski.api.tokens import Tokens
 from kowalski.api.views import Views
@@ -69,6 +70,7 @@ class Services:
     proxies: tuple[Network, ...]
     observers: tuple[Network, ...]
     dry_runs: DryRuns
+    overviews: Overviews
 
 
 SERVICES = web.AppKey("services", Services)
@@ -85,7 +87,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
     writer: AsyncMongoClient[Document] = connect_async(settings, Role.WRITER)
     data, system = async_data_database(reader, settings), async_system_database(writer, settings)
     passwords, encoder = Passwords(), ThreadPoolExecutor(ENCODER_THREADS, thread_name_prefix="encoder")
-    dry_runs = DryRuns(settings)
+    dry_runs, overviews = DryRuns(settings), Overviews(settings)
     heavy = ThreadPoolExecutor(1, thread_name_prefix="heavy")
     accounts = Accounts(settings.server, system, passwords, Tokens(settings.server))
     app[SERVICES] = Services(
@@ -101,6 +103,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         addresses.networks(settings.server.trusted_proxies),
         addresses.networks(settings.server.metrics_networks),
         dry_runs,
+        overviews,
     )
     try:
         await filters.ensure_indexes(system)
@@ -111,6 +114,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         yield
     finally:
         dry_runs.close()
+        overviews.close()
         passwords.close()
         encoder.shutdown(wait=False)
         heavy.shutdown(wait=False, cancel_futures=True)

@@ -216,6 +216,16 @@ def suspend(system: Database[Document], filter_id: int, fid: str | None, reason:
     return result.modified_count == 1
 
 
+def state_of(document: Document) -> str:
+    """Say whether a filter runs: ``on``, ``off``, ``no active version`` or ``suspended: <why>``."""
+    suspended = document.get("suspended")
+    if suspended:
+        return f"suspended: {suspended.get('reason', 'it kept failing')}"
+    if not document.get("active"):
+        return "off"
+    return "on" if document.get("active_fid") else "no active version"
+
+
 def new_version(pipeline: str, now: datetime | None = None) -> Document:
     """Make a version of a filter from the text of its pipeline."""
     fid = "".join(secrets.choice(FID_ALPHABET) for _ in range(FID_LENGTH))

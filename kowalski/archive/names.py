@@ -5,6 +5,7 @@ FILTERS = "filters"
 FILTER_STATISTICS = "filter_statistics"
 LOGINS = "logins"
 COUNTS = "counts"
+ACTIVITY = "activity"
 AUDIT = "audit"
 OUTBOX = "outbox"
 """Of SkyPortal; each further outlet has one of its own."""
@@ -26,6 +27,7 @@ SYSTEM = frozenset(
         FILTER_STATISTICS,
         LOGINS,
         COUNTS,
+        ACTIVITY,
         AUDIT,
         *OUTBOXES.values(),
         DEAD_LETTERS,

@@ -11,8 +11,8 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
+from kowalski.archive import activity, dead_letters, indexes, names, outbox, reports
 from kowalski.archive import client as archive
-from kowalski.archive import dead_letters, indexes, names, outbox, reports
 from kowalski.broker import metrics
 from kowalski.broker.batch import Packet
 from kowalski.broker.pipeline import BatchReport
@@ -34,6 +34,8 @@ class Bookkeeping:
         self._data = archive.data_database(connection, settings)
         self._system = archive.system_database(connection, settings)
         self._counts: dict[str, int] = defaultdict(int)
+        self._work = activity.Work()
+        """What was done since it was last written down."""
         self._stages: dict[str, dict[str, float]] = defaultdict(lambda: {"wall": 0.0, "cpu": 0.0})
         self._started_at = datetime.now(UTC)
         self._reported_at = 0.0
@@ -51,6 +53,7 @@ class Bookkeeping:
         indexes.ensure(self._data, self._settings, self._survey)
         indexes.ensure_system(self._system)
         outbox.ensure_indexes(self._system)
+        activity.ensure_indexes(self._system)
 
     def count(self, report: BatchReport) -> None:
         """Add a finished batch."""
@@ -58,6 +61,7 @@ class Bookkeeping:
         self._counts["batches"] += 1
         for name in ("packets", "alerts", "passes", "rejected"):
             self._counts[name] += getattr(report, name)
+        self._work.merge(activity.Work(report.packets, report.alerts, report.passes, report.rejected, report.waiting))
         for stage, times in report.stages.items():
             self._stages[stage]["wall"] += times.wall
             self._stages[stage]["cpu"] += times.cpu
@@ -72,6 +76,7 @@ class Bookkeeping:
             self.trouble = str(error)
             return False
         self._counts["rejected"] += 1
+        self._work.rejected += 1
         return True
 
     def report_if_due(self, state: Callable[[], dict[str, Any]]) -> None:
@@ -85,5 +90,8 @@ class Bookkeeping:
         counts = {"started_at": self._started_at, **self._counts, "stages": dict(self._stages)}
         try:
             reports.put(self._system, f"broker:{self._survey.name}", **state, **counts)
+            if self._work != activity.Work():
+                activity.add(self._system, self._survey.name, self._work, datetime.now(UTC))
+                self._work = activity.Work()
         except PyMongoError as error:
             log.warning("no report could be written: %s", error)

@@ -16,6 +16,7 @@ from bson.errors import BSONError, InvalidDocument
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from kowalski.archive import dead_letters, names
+from kowalski.archive.activity import Waiting
 from kowalski.broker import evolution
 from kowalski.broker.batch import Batch, Packet, Rejected
 from kowalski.broker.context import WorkerContext
@@ -70,6 +71,8 @@ class BatchReport:
     alerts: int = 0
     passes: int = 0
     rejected: int = 0
+    waiting: Waiting = field(default_factory=Waiting)
+    """How long the packets took from Kafka to here."""
     stages: dict[str, StageTimes] = field(default_factory=dict)
 
 
@@ -101,6 +104,8 @@ def process(packets: Sequence[Packet], context: WorkerContext) -> BatchReport:
         report.alerts += len(done.works)
         report.passes += sum(len(work.passes) for work in done.works)
     report.rejected = len(rejected)
+    now = time.time()
+    report.waiting.add(max(0.0, now - packet.timestamp / 1e3) for packet in packets if packet.timestamp > 0)
     return report
 
 

@@ -42,10 +42,11 @@ def list_() -> None:
     from rich.table import Table
 
     from kowalski.archive import inventory
+    from kowalski.surveys import collections
 
     current = settings()
     with _data(current) as data:
-        entries = inventory.take(data, current.database.xmatch, _of_surveys())
+        entries = inventory.take(data, current.database.xmatch, collections())
     table = Table(
         "catalog", "sources", "HEALPix orders", "indexes", "matched within", "", box=None, header_style="bold"
     )
@@ -104,12 +105,6 @@ def _check(data: Database[dict[str, Any]], name: str, current: Settings) -> None
         raise typer.BadParameter(f"no catalog {name} in the database {current.database.db}; {known}")
     if data[name].find_one({"coordinates.radec_geojson.coordinates": {"$exists": True}}, {"_id": 1}) is None:
         raise typer.BadParameter(f"the sources of {name} have no positions (coordinates.radec_geojson)")
-
-
-def _of_surveys() -> list[str]:
-    from kowalski.surveys import SURVEYS
-
-    return [name for survey in SURVEYS.values() for name in (survey.alerts, survey.objects)]
 
 
 @contextmanager

@@ -39,6 +39,7 @@ def list_() -> None:
     from rich.table import Table
 
     from kowalski.archive import filter_statistics, names
+    from kowalski.archive.filters import state_of
 
     system = _databases()[1]
     numbers = filter_statistics.of_all(system)
@@ -52,7 +53,7 @@ def list_() -> None:
         ms = known.get("ms_per_alert")
         counted = [f"{known.get(name, 0):,}" for name in ("alerts", "passes", "errors")]
         facts = [document["filter_id"], document["group_id"], document["catalog"], fid, len(document["fv"])]
-        table.add_row(*map(str, facts), *counted, "-" if ms is None else f"{ms:.2f}", _state(document))
+        table.add_row(*map(str, facts), *counted, "-" if ms is None else f"{ms:.2f}", state_of(document))
     console = output()
     if found:
         console.print(table)
@@ -119,15 +120,6 @@ def _print(report: Report) -> None:
         console.print(f"{report.ms_per_alert:.2f} ms per alert")
     if report.trouble is not None:
         console.print(f"{report.errors} errors; {report.trouble}", markup=False)
-
-
-def _state(document: Document) -> str:
-    suspended = document.get("suspended")
-    if suspended:
-        return f"suspended: {suspended['reason']}"
-    if not document.get("active"):
-        return "off"
-    return "on" if document.get("active_fid") else "no active version"
 
 
 def _span(night: str | None) -> Span | None:

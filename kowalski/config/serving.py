@@ -60,6 +60,15 @@ class Server(Section):
         return self.host in LOOPBACK
 
 
+class StatusPage(Section):
+    """The page that shows how the instance does."""
+
+    public: bool = True
+    hours: Annotated[int, Number, Field(ge=2, le=168)] = 24
+    cache_seconds: Seconds = 10.0
+    refresh_seconds: Positive | None = 60
+
+
 class Ceilings(Section):
     """What one query of users of a role may take, where that differs from the rest."""
 

@@ -27,7 +27,7 @@ from kowalski.config.fields import (
     Text,
 )
 from kowalski.config.outlets import Distribution, OutletName, OutletSettings, SkyPortal
-from kowalski.config.serving import Queries, Server, Skymaps, Triggers
+from kowalski.config.serving import Queries, Server, Skymaps, StatusPage, Triggers
 
 
 class Paths(Section):
@@ -331,6 +331,7 @@ class Settings(Section):
     """Everything an operator can set, validated."""
 
     server: Server = Server()
+    status: StatusPage = StatusPage()
     path: Paths = Paths()
     database: Database = Database()
     kafka: Kafka = Kafka()

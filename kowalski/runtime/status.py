@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -107,9 +107,15 @@ class Status:
         return {"ok": self.ok, **asdict(self)}
 
 
-def gather(settings: Settings) -> Status:
-    """Ask every service and the databases."""
-    status = Status(gather_services(settings))
+def gather(settings: Settings, *, elsewhere: bool = False) -> Status:
+    """Ask every service and the databases.
+
+    Parameters
+    ----------
+    elsewhere
+        As for `gather_services`.
+    """
+    status = Status(gather_services(settings, elsewhere=elsewhere))
     status.problems = [f"{line.name}: {line.detail or line.state}" for line in status.services if not line.healthy]
     healthy = {line.name for line in status.services if line.healthy}
     if "mongod" in healthy:
@@ -119,10 +125,19 @@ def gather(settings: Settings) -> Status:
     return status
 
 
-def gather_services(settings: Settings) -> list[ServiceStatus]:
-    """Ask every service whether it does its work, all at once: those that are away take their time to say nothing."""
+def gather_services(settings: Settings, *, elsewhere: bool = False) -> list[ServiceStatus]:
+    """Ask every service whether it does its work, all at once: those that are away take their time to say nothing.
+
+    Parameters
+    ----------
+    elsewhere
+        Where no supervisor of ours runs others may do its work, as for images. Then only their checks tell of
+        services; without it they are stopped.
+    """
     processes = Supervisor(settings).processes()
     known = services(settings)
+    if elsewhere and not processes:
+        known = [replace(service, embedded=False) for service in known]
     with ThreadPoolExecutor(len(known)) as pool:
         answers = pool.map(lambda service: _lines(service, settings, processes), known)
         return [line for lines in answers for line in lines]

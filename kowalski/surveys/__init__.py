@@ -9,7 +9,7 @@ from kowalski.surveys.turbo import TURBO
 from kowalski.surveys.winter import WINTER
 from kowalski.surveys.ztf import ZTF
 
-__all__ = ["SURVEYS", "Survey", "get"]
+__all__ = ["SURVEYS", "Survey", "collections", "get"]
 
 SURVEYS: dict[str, Survey] = {survey.name: survey for survey in (ZTF(), PGIR(), WINTER(), TURBO(), LSST())}
 
@@ -26,3 +26,8 @@ def get(name: str) -> Survey:
         if known.lower() == name.lower():
             return survey
     raise KeyError(f"no survey {name}; known: {', '.join(SURVEYS)}")
+
+
+def collections() -> list[str]:
+    """Name the collections of all surveys: what else the data database holds are catalogs."""
+    return [name for survey in SURVEYS.values() for name in (survey.alerts, survey.objects)]

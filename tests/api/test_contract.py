@@ -37,6 +37,7 @@ ROUTES = {
     "/api/classifications/ztf/1105522281015015000": {"GET": USER},
     "/api/triggers/ztf": {"PUT": ADMIN, "GET": ADMIN, "DELETE": ADMIN},
     "/api/triggers/ztf.test": {"PUT": ADMIN, "GET": ADMIN, "DELETE": ADMIN},
+    "/status/": {"GET": PUBLIC},
     "/docs/api/": {"GET": PUBLIC},
     "/docs/api/swagger.json": {"GET": PUBLIC},
     "/docs/api/static/swagger-ui.css": {"GET": PUBLIC},

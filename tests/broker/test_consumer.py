@@ -7,13 +7,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 from pymongo import MongoClient
 
-from kowalski.archive import names, reports
+from kowalski.archive import activity, names, reports
 from kowalski.archive.client import system_database
 from kowalski.broker import stream
 from kowalski.broker.consumer import AlertBroker
@@ -100,6 +101,10 @@ def test_nights_are_discovered_and_offsets_end_where_kafka_does(
     (report,) = reports.read(system, "broker")
     assert (report["alerts"], report["rejected"], report["packets"]) == (130, 1, 131)
     assert report["topics"] == sorted([topic(settings, "20230225"), topic(settings, "20230226", program=3)])
+    done = activity.Work()
+    for each in activity.since(system, datetime.now(UTC) - timedelta(hours=1))["ZTF"].values():
+        done.merge(each)
+    assert (done.alerts, done.rejected, done.packets, sum(done.waiting.values())) == (130, 1, 131, 131)
     assert list(settings.spool.iterdir()) == []
 
 
