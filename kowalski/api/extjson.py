@@ -30,6 +30,10 @@ OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
 # Code is a str and Int64 an int by inheritance: orjson must not take them for such.
 _FLAGS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS
 
+_QUOTE = ord('"')
+_OBJECT = b'{"'
+_BINARY = _OBJECT + b'$binary":{"base64":"'
+
 
 def dumps(value: Any) -> bytes:
     """Encode a value that consists of what BSON can hold.
@@ -39,26 +43,56 @@ def dumps(value: Any) -> bytes:
     TypeError
         If a part of it is nothing that BSON can hold.
     """
-    text = orjson.dumps(value, _default, _FLAGS)
-    if b"null" in text and _holds_not_finite(value):  # for which orjson writes null
-        return orjson.dumps(_mark_not_finite(value), _default, _FLAGS)
-    return text
+    text = _write(value)
+    return _write(_mark_not_finite(value)) if _has_null(text) and _holds_not_finite(value) else text
 
 
 def encode(batch: bytes) -> list[bytes]:
     """Encode documents as the server sends them: BSON, one after the other; gives the text of each."""
-    suspects = _suspects(batch)
-    texts: list[bytes] = []
+    documents = bson.decode_all(batch, OPTIONS)
+    texts = list(map(_write, documents))
+    return list(map(_write, documents)) if any(map(_has_null, texts)) and _mark_all(documents, batch) else texts
+
+
+def encode_items(batch: bytes) -> tuple[bytes, int]:
+    """Encode documents as the server sends them as items of a list, with commas between; tells how many there are."""
+    documents = bson.decode_all(batch, OPTIONS)
+    text = _write(documents)
+    if _has_null(text) and _mark_all(documents, batch):
+        text = _write(documents)
+    return text[1:-1], len(documents)
+
+
+def _write(value: Any) -> bytes:
+    """Write JSON, with null for each NaN and infinity."""
+    return orjson.dumps(value, _default, _FLAGS)
+
+
+def _has_null(text: bytes) -> bool:
+    """Whether JSON may have a null that is neither the text "null" (every ZTF alert has one) nor part of a stamp."""
     start = 0
-    for raw in split(batch):
-        document = bson.decode(raw, OPTIONS)
-        text = orjson.dumps(document, _default, _FLAGS)
-        end = start + len(raw)
-        if suspects and b"null" in text and bisect(suspects, start) < bisect(suspects, end):
-            text = orjson.dumps(_mark_not_finite(document), _default, _FLAGS)
-        texts.append(text)
-        start = end
-    return texts
+    while start < len(text):
+        dollar = text.find(b"$", start)
+        end = dollar if dollar >= 0 else len(text)
+        found = text.find(b"null", start, end)
+        while found >= 0:
+            if text[found - 1] != _QUOTE or text[found + 4] != _QUOTE:
+                return True
+            found = text.find(b"null", found + 4, end)
+        is_binary = text.startswith(_BINARY, end - len(_OBJECT))
+        start = text.index(b'"', end - len(_OBJECT) + len(_BINARY)) if is_binary else end + 1
+    return False
+
+
+def _mark_all(documents: list[dict[str, Any]], batch: bytes) -> bool:
+    """Mark NaN and infinities in documents decoded from ``batch``; tells whether any seemed to be there."""
+    suspects = _suspects(batch)
+    end = 0
+    for number, raw in enumerate(split(batch) if suspects else ()):
+        start, end = end, end + len(raw)
+        if bisect(suspects, start) < bisect(suspects, end):
+            documents[number] = _mark_not_finite(documents[number])
+    return bool(suspects)
 
 
 def split(batch: bytes) -> Iterator[bytes]:
@@ -76,8 +110,9 @@ def _suspects(batch: bytes) -> list[int]:
     Other bytes may look like one by chance, which costs time and nothing else.
     """
     data = np.frombuffer(batch, np.uint8)
-    found = (data[8:] & 0x7F == 0x7F) & (data[7:-1] >= 0xF0) & (data[:-8] == 0)
-    positions: list[int] = np.flatnonzero(found).tolist()
+    found = np.flatnonzero(data[8:] & 0x7F == 0x7F)  # few, so that the rest is looked for among them
+    found = found[(data[found + 7] >= 0xF0) & (data[found] == 0)]
+    positions: list[int] = found.tolist()
     return positions
 
 
@@ -86,14 +121,14 @@ def _default(value: Any) -> Any:
     if kind is Int64:
         return int(value)
     if kind is bytes:
-        return orjson.Fragment(b'{"$binary":{"base64":"' + b64encode(value) + b'","subType":"00"}}')
+        return orjson.Fragment(_BINARY + b64encode(value) + b'","subType":"00"}}')
     if kind is ObjectId:
         return {"$oid": str(value)}
     if kind is datetime and value.tzinfo is None and value.year >= 1970:
         return {"$date": value.isoformat(timespec="milliseconds" if value.microsecond else "seconds") + "Z"}
-    if isinstance(value, dict):
-        return dict(value)
-    return json_util.default(value, RELAXED_JSON_OPTIONS)
+    if not isinstance(value, dict):
+        value = json_util.default(value, RELAXED_JSON_OPTIONS)
+    return _mark_not_finite(value)  # what is inside of references and code with a scope nobody has looked at
 
 
 def _holds_not_finite(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import bson
 import pytest
 from bson import (
+    SON,
     Binary,
     Code,
     DatetimeMS,
@@ -100,6 +101,11 @@ def test_values_in_memory_are_encoded_alike(document: dict[str, Any]) -> None:
         (ObjectId("0123456789abcdef01234567"), '{"$oid":"0123456789abcdef01234567"}'),
         (Decimal128("1.10"), '{"$numberDecimal":"1.10"}'),
         (None, "null"),
+        ("null", '"null"'),
+        ([math.nan, "null", None], '[{"$numberDouble":"NaN"},"null",null]'),
+        (Code("x", {"y": math.nan}), '{"$code":"x","$scope":{"y":{"$numberDouble":"NaN"}}}'),
+        (DBRef("stars", math.inf), '{"$ref":"stars","$id":{"$numberDouble":"Infinity"}}'),
+        (SON(y=math.nan), '{"y":{"$numberDouble":"NaN"}}'),
     ],
 )
 def test_the_wire_format_of(value: Any, text: str) -> None:
@@ -120,7 +126,19 @@ def test_a_nan_between_nulls_and_random_bytes_is_found() -> None:
 @given(st.lists(documents, max_size=5))
 def test_documents_of_a_batch_are_encoded_like_each_alone(found: list[dict[str, Any]]) -> None:
     raws = [bson.encode(document) for document in found]
-    assert extjson.encode(b"".join(raws)) == [extjson.encode(raw)[0] for raw in raws]
+    alone = [extjson.encode(raw)[0] for raw in raws]
+    assert extjson.encode(b"".join(raws)) == alone
+    assert extjson.encode_items(b"".join(raws)) == (b",".join(alone), len(raws))
+
+
+@pytest.mark.parametrize("text", ['{"$binary":{"base64":"', "null", '"null"', '\\"null', '":null,"'])
+@pytest.mark.parametrize("number", [math.nan, 1.0])
+def test_texts_that_look_like_json_hide_nothing(text: str, number: float) -> None:
+    documents = [{"a": b"12", text: text, "b": number, "c": [b"3", text, number, b""]}, {"d": number}]
+    expected = json_util.dumps(documents, json_options=RELAXED_JSON_OPTIONS)
+    items, _ = extjson.encode_items(b"".join(map(bson.encode, documents)))
+    assert same(json_util.loads(f"[{items.decode()}]"), json_util.loads(expected))
+    assert extjson.dumps(documents) == b"[" + items + b"]"
 
 
 def test_what_is_not_bson_is_refused() -> None:

@@ -22,7 +22,9 @@ Text = tuple[bytes, int]
 
 SLICE = 256 * 1024
 """Bytes of BSON that are encoded at a time: other requests get their turn in between, and memory stays small."""
-SLICE_DOCUMENTS = 100
+PART = 32 * 1024
+"""Bytes of BSON whose documents are in memory at a time: with more of them the processor's cache is too small."""
+PART_DOCUMENTS = 16
 """The same for decoded documents, whose size is not known."""
 INLINE = 32 * 1024
 """Bytes up to which that is done on the spot: less work than handing it to a thread."""
@@ -86,23 +88,23 @@ class Encoder:
         return text
 
 
-def slices(batch: Batch) -> Iterator[Batch]:
-    """Cut a batch into slices of whole documents."""
+def cut(batch: Batch) -> Iterator[Batch]:
+    """Cut a batch into parts of whole documents."""
     if isinstance(batch, bytes):
         start = end = 0
         while end < len(batch):
             end += int.from_bytes(batch[end : end + 4], "little")
-            if end - start >= SLICE or end >= len(batch):
+            if end - start >= PART or end >= len(batch):
                 yield batch[start:end]
                 start = end
     else:
-        for start in range(0, len(batch), SLICE_DOCUMENTS):
-            yield batch[start : start + SLICE_DOCUMENTS]
+        for start in range(0, len(batch), PART_DOCUMENTS):
+            yield batch[start : start + PART_DOCUMENTS]
 
 
 def size_of(batch: Batch) -> int:
     """Bytes of a batch; a guess if it is decoded."""
-    return len(batch) if isinstance(batch, bytes) else len(batch) * SLICE // SLICE_DOCUMENTS
+    return len(batch) if isinstance(batch, bytes) else len(batch) * PART // PART_DOCUMENTS
 
 
 def texts(batch: Batch) -> list[bytes]:
@@ -110,3 +112,10 @@ def texts(batch: Batch) -> list[bytes]:
     if isinstance(batch, bytes):
         return extjson.encode(batch)
     return [extjson.dumps(document) for document in batch]
+
+
+def items(batch: Batch) -> Text:
+    """Encode the documents of a batch as items of a list, with commas between."""
+    if isinstance(batch, bytes):
+        return extjson.encode_items(batch)
+    return extjson.dumps(batch)[1:-1], len(batch)

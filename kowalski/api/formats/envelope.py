@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 import orjson
 
 from kowalski.api import extjson
-from kowalski.api.formats.encoder import Encoder, Part, Text, slices, texts
+from kowalski.api.formats.encoder import Encoder, Part, Text, cut, items
 from kowalski.api.results import Batch, Match, Matches, Result, Rows, Value
 
 CONTENT_TYPE = "application/json; charset=utf-8"
@@ -34,16 +34,16 @@ def _write(parts: list[Part]) -> Text:
     joined: list[bytes] = []
     rows = 0
     for before, batch in parts:
-        encoded = texts(batch)
-        rows += len(encoded)
-        joined += [before, b",".join(encoded)]
+        text, count = items(batch)
+        rows += count
+        joined += [before, text]
     return b"".join(joined), rows
 
 
 async def _rows(batches: AsyncIterator[Batch]) -> AsyncGenerator[Part]:
     before = b"["
     async for batch in batches:
-        for part in slices(batch):
+        for part in cut(batch):
             yield before, part
             before = b","
     yield (b"[]" if before == b"[" else b"]"), b""
@@ -63,7 +63,7 @@ async def _matches(result: Matches) -> AsyncGenerator[Part]:
             before += b"],"
         if last is None or (match.catalog, match.object) != (last.catalog, last.object):
             before, comma = before + orjson.dumps(match.object) + b":[", b""
-        for part in slices(match.documents):
+        for part in cut(match.documents):
             yield before + comma, part
             before, comma = b"", b","
         yield before, b""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from kowalski.api import extjson
-from kowalski.api.formats.encoder import Encoder, Part, Text, slices, texts
+from kowalski.api.formats.encoder import Encoder, Part, Text, cut, texts
 from kowalski.api.results import Batch, Matches, Result, Rows, Value
 
 CONTENT_TYPE = "application/x-ndjson"
@@ -45,12 +45,12 @@ def _write(parts: list[Part]) -> Text:
 
 async def _rows(batches: AsyncIterator[Batch]) -> AsyncGenerator[Part]:
     async for batch in batches:
-        for part in slices(batch):
+        for part in cut(batch):
             yield b"", part
 
 
 async def _matches(result: Matches) -> AsyncGenerator[Part]:
     async for match in result.found:
         names = {"_catalog": match.catalog, "_object": match.object}
-        for part in slices(match.documents):
+        for part in cut(match.documents):
             yield extjson.dumps(names)[:-1], part

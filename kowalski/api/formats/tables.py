@@ -22,7 +22,7 @@ from bson.codec_options import DatetimeConversion
 
 from kowalski.api import extjson
 from kowalski.api.errors import ApiError
-from kowalski.api.formats.encoder import Encoder, size_of, slices
+from kowalski.api.formats.encoder import Encoder, cut, size_of
 from kowalski.api.results import Batch, Matches, Result, Rows, Value
 from kowalski.archive.client import Document
 
@@ -153,12 +153,12 @@ async def _parts(result: Result) -> AsyncGenerator[tuple[bytes, Batch]]:
             raise NotAcceptableError("only lists of documents can be given as a table; ask for application/json")
         case Rows(batches):
             async for batch in batches:
-                for part in slices(batch):
+                for part in cut(batch):
                     yield b"", part
         case Matches(_, found):
             async for match in found:
                 head = bson.encode({"_catalog": match.catalog, "_object": match.object})[4:-1]
-                for part in slices(match.documents):
+                for part in cut(match.documents):
                     yield head, part
 
 

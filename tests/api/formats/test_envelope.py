@@ -33,8 +33,9 @@ async def written(result: Result, encoder: Encoder) -> Any:
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """So small that a few documents need several."""
-    monkeypatch.setattr(encoders, "SLICE", 60)
-    monkeypatch.setattr(encoders, "SLICE_DOCUMENTS", 2)
+    monkeypatch.setattr(encoders, "SLICE", 120)
+    monkeypatch.setattr(encoders, "PART", 60)
+    monkeypatch.setattr(encoders, "PART_DOCUMENTS", 2)
     monkeypatch.setattr(encoders, "INLINE", 40)
 
 
