@@ -19,6 +19,7 @@ KNOWN_OBJECTS = "known_objects"
 LEASES = "leases"
 MARKS = "marks"
 """How far work has got that goes on now and then."""
+FETCHED_FILES = "fetched_files"
 
 SYSTEM = frozenset(
     {
@@ -36,5 +37,6 @@ SYSTEM = frozenset(
         KNOWN_OBJECTS,
         LEASES,
         MARKS,
+        FETCHED_FILES,
     }
 )

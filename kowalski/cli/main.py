@@ -31,6 +31,7 @@ from kowalski.cli import (
     test,
     up,
     users,
+    watch,
 )
 from kowalski.cli.console import complain
 from kowalski.config import ConfigError
@@ -45,7 +46,7 @@ config.defaults.yaml, instead of config.yaml.
 """
 COMMANDS = (
     up, down, status, logs, restart, run, stream, simulate, deadletters, outbox, filters, catalogs, models, schemas,
-    users, backup, seed, migrate, test, develop,
+    users, watch, backup, seed, migrate, test, develop,
 )  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
@@ -105,6 +106,7 @@ def _foreseen() -> tuple[type[Exception], ...]:
     from kowalski.migrations.registry import MigrationError
     from kowalski.ml.specs import ModelError
     from kowalski.runtime.errors import ServiceError
+    from kowalski.watchers.errors import WatcherError
 
     return (
         ServiceError,
@@ -114,6 +116,7 @@ def _foreseen() -> tuple[type[Exception], ...]:
         ModelError,
         DumpError,
         MigrationError,
+        WatcherError,
         PyMongoError,
         KafkaException,
     )

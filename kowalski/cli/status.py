@@ -81,6 +81,8 @@ def _work(found: Status, console: Console) -> None:
         console.print(
             f"{survey}: scores by " + (", ".join(f"{name} {version}" for name, version in models.items()) or "none")
         )
+    for name, keys in found.not_configured.items():
+        console.print(f"[dim]watcher {name}: not configured (set {keys})[/dim]")
     for text in _shortcomings(found):
         console.print("[yellow]![/yellow]", end=" ")
         console.print(text, markup=False)
@@ -103,6 +105,12 @@ def _shortcomings(found: Status) -> list[str]:
     for survey, changes in found.schema_changes.items():
         latest = ", ".join(f"{one['field']} ({one['type']})" for one in changes[-LATEST:])
         texts.append(f"{survey}: {len(changes)} fields of its packets are new or of another type; the latest: {latest}")
+    for name, report in found.watchers.items():
+        if report.get("trouble"):
+            texts.append(f"watcher {name} waits: {report['trouble']}")
+        if report.get("rejected"):
+            first = report["rejected"][0]
+            texts.append(f"watcher {name}: {report['rejected_count']} things of the last pass not taken; {first}")
     for document in found.suspended_filters:
         reason = document["suspended"].get("reason", "it kept failing")
         texts.append(f"filter {document['filter_id']} (group {document['group_id']}) is switched off: {reason}")

@@ -28,6 +28,7 @@ from kowalski.config.fields import (
 )
 from kowalski.config.outlets import Distribution, OutletName, OutletSettings, SkyPortal
 from kowalski.config.serving import Queries, Server, Skymaps, StatusPage, Triggers
+from kowalski.config.watchers import Watchers
 
 
 class Paths(Section):
@@ -345,6 +346,7 @@ class Settings(Section):
     queries: Queries = Queries()
     skymaps: Skymaps = Skymaps()
     triggers: Triggers = Triggers()
+    watchers: Watchers = Watchers()
     logging: Logging = Logging()
 
     @property

@@ -99,8 +99,26 @@ def local_address(settings: Settings) -> str:
     return bind_address(settings) if host is None else f"{host}:{settings.server.port}"
 
 
-def reporting(service: str) -> Check:
-    """Make the check of a service that reports to MongoDB under the name ``service``."""
+def watching(name: str) -> Check:
+    """Make the check of a watcher: one that waits for a server that is away does its work, and says so."""
+
+    def tell(report: dict[str, Any]) -> str:
+        if report.get("trouble"):
+            return f"waits: {report['trouble']}"
+        last = report.get("last_pass")
+        return str(report["doing"] if last is None or report["doing"] != "waiting" else last["summary"])
+
+    return reporting(f"watcher:{name}", tell)
+
+
+def reporting(service: str, tell: Callable[[dict[str, Any]], str] | None = None) -> Check:
+    """Make the check of a service that reports to MongoDB under the name ``service``.
+
+    Parameters
+    ----------
+    tell
+        Says of a fresh report what is to be shown; without it, how old the report is.
+    """
 
     def check(settings: Settings, started: float) -> Health:
         patience = int(PATIENCE * 1000)
@@ -113,7 +131,8 @@ def reporting(service: str) -> Check:
             return Health(False, "has not reported yet")
         age = datetime.now(UTC) - found[0]["at"].replace(tzinfo=UTC)
         seconds = int(age.total_seconds())
-        return Health(age < FRESH, f"reported {seconds} s ago")
+        is_fresh = age < FRESH
+        return Health(is_fresh, tell(found[0]) if tell is not None and is_fresh else f"reported {seconds} s ago")
 
     return check
 

@@ -51,7 +51,8 @@ class Program:
     Attributes
     ----------
     name
-        As operators know it: ``mongod``, ``kafka``, ``scheduler``, ``worker``, ``api``, ``broker-…``, ``courier``.
+        As operators know it: ``mongod``, ``kafka``, ``scheduler``, ``worker``, ``api``, ``broker-…``, ``courier``,
+        ``watcher-…``.
     command
         The command and its arguments.
     priority
@@ -104,12 +105,18 @@ def plan(settings: Settings, progress: Progress | None = None) -> list[Program]:
     programs += [_broker(settings, survey) for survey in settings.enabled_surveys]
     if settings.delivers:
         programs.append(_courier(settings))
+    programs += [_watcher(settings, name) for name in settings.watchers.running]
     return programs
 
 
 def broker_name(survey: str) -> str:
     """Name of the program that reads the alerts of ``survey``."""
     return f"broker-{survey.lower()}"
+
+
+def watcher_name(name: str) -> str:
+    """Name of the program of a watcher."""
+    return f"watcher-{name.replace('_', '-')}"
 
 
 def _mongod(settings: Settings) -> Program:
@@ -196,6 +203,11 @@ def _broker(settings: Settings, survey: str) -> Program:
 def _courier(settings: Settings) -> Program:
     command = (sys.executable, "-m", "kowalski.cli", "run", "courier")
     return Program("courier", command, 70, ONE_THREAD | _fingerprint(settings.model_dump(mode="json")))
+
+
+def _watcher(settings: Settings, name: str) -> Program:
+    command = (sys.executable, "-m", "kowalski.cli", "watch", name)
+    return Program(watcher_name(name), command, 80, ONE_THREAD | _fingerprint(settings.model_dump(mode="json")))
 
 
 def _fingerprint(seen: Mapping[str, Any]) -> dict[str, str]:

@@ -46,6 +46,8 @@ def services(settings: Settings) -> list[Service]:
     if settings.delivers:
         where = settings.skyportal.base_url if settings.skyportal.enabled else settings.kafka.servers
         found.append(Service("courier", where, health.reporting("courier")))
+    for name, own in settings.watchers.running.items():
+        found.append(Service(programs.watcher_name(name), own.url or "", health.watching(name)))
     return found
 
 

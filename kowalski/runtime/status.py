@@ -78,6 +78,10 @@ class Status:
         Filters that were switched off because they kept failing.
     schema_changes
         Fields that are new in the packets of a survey, or of another type than before, by survey, oldest first.
+    watchers
+        What each running watcher says of itself: ``doing``, ``trouble``, ``last_pass``, ``rejected`` …
+    not_configured
+        Watchers that don't run, and the settings that each would need.
     problems
         What is wrong, a sentence each.
     """
@@ -95,6 +99,8 @@ class Status:
     """How many objects SkyPortal is known to have, and up to when its sources were looked through."""
     suspended_filters: list[dict[str, Any]] = field(default_factory=list)
     schema_changes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    watchers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    not_configured: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -115,7 +121,8 @@ def gather(settings: Settings, *, elsewhere: bool = False) -> Status:
     elsewhere
         As for `gather_services`.
     """
-    status = Status(gather_services(settings, elsewhere=elsewhere))
+    not_configured = settings.watchers.not_configured
+    status = Status(gather_services(settings, elsewhere=elsewhere), not_configured=not_configured)
     status.problems = [f"{line.name}: {line.detail or line.state}" for line in status.services if not line.healthy]
     healthy = {line.name for line in status.services if line.healthy}
     if "mongod" in healthy:
@@ -184,6 +191,9 @@ def _ask_database(settings: Settings, status: Status) -> None:
                     status.problems.append(f"{report['_id']} waits: {report['trouble']}")
             _add_workers(status, reports.read(system, "worker"))
             _add_courier(status, reports.read(system, "courier"))
+            status.watchers = {
+                report.pop("_id").partition(":")[2]: report for report in reports.read(system, "watcher")
+            }
             shown = {"_id": 0, "filter_id": 1, "group_id": 1, "catalog": 1, "suspended": 1}
             status.schema_changes = dict(schema_changes.listing(system))
             status.suspended_filters = list(system[names.FILTERS].find({"suspended": {"$ne": None}}, shown))

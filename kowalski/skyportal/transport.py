@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ import orjson
 from kowalski import __version__
 from kowalski.config.outlets import SkyPortal as SkyPortalSettings
 from kowalski.courier.errors import AlreadyThere, DeliveryError, Refused, TryAgain
+from kowalski.http import retry_after
 from kowalski.skyportal.payloads import Payload
 
 AWAY = {
@@ -160,13 +159,6 @@ def _content(response: httpx.Response) -> dict[str, Any]:
 
 
 def _pause(response: httpx.Response) -> float | None:
-    """Read ``Retry-After``: seconds or a date (RFC 9110, 10.2.3)."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isdecimal():
-        return min(float(text), LONGEST_PAUSE)
-    try:
-        until = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    until = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return min(max((until - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_PAUSE)
+    """How long SkyPortal asks to be left alone."""
+    asked = retry_after(response.headers)
+    return None if asked is None else min(asked, LONGEST_PAUSE)

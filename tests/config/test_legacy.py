@@ -250,3 +250,21 @@ def test_translation_leaves_its_input_alone() -> None:
     given = {"misc": {"broker": True}, "kafka": {"bootstrap.servers": "a:1"}}
     translate(given)
     assert given == {"misc": {"broker": True}, "kafka": {"bootstrap.servers": "a:1"}}
+
+
+def test_watchers_of_an_existing_system_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        """
+        kowalski:
+          ztf_depot: {username: depot, password: secret}
+          ztf_ops: {url: "https://example.org/allexp.tbl", username: ops, password: secret}
+          tns: {url: "https://www.wis-tns.org", bot_id: 123, bot_name: bot, api_key: key}
+        """
+    )
+    loaded = load(file, {})
+    watchers = loaded.settings.watchers
+    assert loaded.warnings == []
+    assert list(watchers.running) == ["tns", "ztf_ops"]
+    assert (watchers.tns.bot_id, watchers.tns.bot_name, watchers.tns.api_key) == (123, "bot", "key")
+    assert (watchers.ztf_ops.username, watchers.ztf_matchfiles.username) == ("ops", "depot")

@@ -1,0 +1,1 @@
+"""Watchers: services that look elsewhere, on a schedule and politely, for what the archive should have."""
