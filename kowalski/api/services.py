@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from aiohttp import web
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 
 from kowalski.api import addresses
@@ -25,6 +25,7 @@ from kowalski.archive.client import (
     Role,
     async_data_database,
     async_system_database,
+    connect,
     connect_async,
 )
 from kowalski.config import Settings
@@ -56,6 +57,8 @@ class Services:
         Networks whose word about where a request comes from is believed.
     observers
         Networks that may read the metrics.
+    observed
+        A connection on which they are gathered, in a thread.
     """
 
     settings: Settings
@@ -71,6 +74,7 @@ class Services:
     observers: tuple[Network, ...]
     dry_runs: DryRuns
     overviews: Overviews
+    observed: MongoClient[Document]
 
 
 SERVICES = web.AppKey("services", Services)
@@ -104,6 +108,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         addresses.networks(settings.server.metrics_networks),
         dry_runs,
         overviews,
+        connect(settings, serverSelectionTimeoutMS=2000),
     )
     try:
         await filters.ensure_indexes(system)
@@ -115,6 +120,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
     finally:
         dry_runs.close()
         overviews.close()
+        app[SERVICES].observed.close()
         passwords.close()
         encoder.shutdown(wait=False)
         heavy.shutdown(wait=False, cancel_futures=True)

@@ -165,7 +165,7 @@ class Catalogs:
 
     def __init__(self, data: Database[Document], declared: Mapping[str, CrossMatch], refresh: float = 60.0) -> None:
         self._data = data
-        self._declared = declared
+        self.declared = declared
         self._refresh = refresh
         self._looked_up = -math.inf
         self._present: dict[str, Catalog] = {}
@@ -180,7 +180,7 @@ class Catalogs:
     @property
     def any_grow(self) -> bool:
         """Whether known objects are matched again with any of them."""
-        return any(declared.refresh for declared in self._declared.values())
+        return any(declared.refresh for declared in self.declared.values())
 
     def match_again(self, ra: Floats, dec: Floats) -> dict[str, Matches]:
         """Match positions of known objects with those catalogs that grow, and are declared so."""
@@ -197,7 +197,7 @@ class Catalogs:
         existing = set(self._data.list_collection_names(filter={"type": "collection"}))  # a view has no indexes
         present: dict[str, Catalog] = {}
         missing: dict[str, str] = {}
-        for name, declared in self._declared.items():
+        for name, declared in self.declared.items():
             if name not in existing:
                 missing[name] = "no such collection"
                 continue

@@ -9,7 +9,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.database import Database
 from pymongo.errors import CollectionInvalid, OperationFailure
 
-from kowalski.archive import names
+from kowalski.archive import figures, names
 from kowalski.archive.client import Document
 from kowalski.archive.places import CELL
 from kowalski.config import Settings
@@ -35,8 +35,9 @@ def ensure(data: Database[Document], settings: Settings, survey: Survey) -> None
 
 
 def ensure_system(system: Database[Document]) -> None:
-    """Create the indexes of dead letters."""
+    """Create the indexes of dead letters and figures."""
     system[names.DEAD_LETTERS].create_index([("survey", ASCENDING), ("at", ASCENDING)])
+    system[names.FIGURES].create_indexes(figures.INDEXES)
 
 
 def healpix_orders(data: Database[Document], catalog: str) -> list[int]:

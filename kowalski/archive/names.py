@@ -14,9 +14,11 @@ OUTBOXES = {"skyportal": OUTBOX, "kafka": OUTBOX_KAFKA}
 """Outlet -> its outbox."""
 DEAD_LETTERS = "dead_letters"
 REPORTS = "reports"
+FIGURES = "figures"
 SCHEMAS = "schemas"
 KNOWN_OBJECTS = "known_objects"
 LEASES = "leases"
+REPROCESSING = "reprocessing"
 MARKS = "marks"
 """How far work has got that goes on now and then."""
 FETCHED_FILES = "fetched_files"
@@ -33,9 +35,11 @@ SYSTEM = frozenset(
         *OUTBOXES.values(),
         DEAD_LETTERS,
         REPORTS,
+        FIGURES,
         SCHEMAS,
         KNOWN_OBJECTS,
         LEASES,
+        REPROCESSING,
         MARKS,
         FETCHED_FILES,
     }

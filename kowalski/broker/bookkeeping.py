@@ -9,9 +9,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from prometheus_client import generate_latest
 from pymongo.errors import PyMongoError
 
-from kowalski.archive import activity, dead_letters, indexes, names, outbox, reports
+from kowalski.archive import activity, dead_letters, figures, indexes, names, outbox, reports
 from kowalski.archive import client as archive
 from kowalski.broker import metrics
 from kowalski.broker.batch import Packet
@@ -87,9 +88,12 @@ class Bookkeeping:
 
     def report(self, state: dict[str, Any]) -> None:
         """Write what ``status`` shows; without MongoDB there is nobody to show it to."""
+        metrics.show(self._survey.name, state)
+        service = f"broker:{self._survey.name}"
         counts = {"started_at": self._started_at, **self._counts, "stages": dict(self._stages)}
         try:
-            reports.put(self._system, f"broker:{self._survey.name}", **state, **counts)
+            reports.put(self._system, service, **state, **counts)
+            figures.put(self._system, service, generate_latest().decode())
             if self._work != activity.Work():
                 activity.add(self._system, self._survey.name, self._work, datetime.now(UTC))
                 self._work = activity.Work()

@@ -17,7 +17,6 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from distributed import KilledWorker
-from prometheus_client import start_http_server
 
 from kowalski.broker import spool
 from kowalski.broker.batch import Packet
@@ -28,6 +27,7 @@ from kowalski.broker.lag import topic_pattern
 from kowalski.broker.ledger import Ledger, Partition
 from kowalski.broker.patience import Patience
 from kowalski.broker.spool import Spool, Ticket
+from kowalski.broker.worker import process_ticket
 from kowalski.config import Settings
 from kowalski.surveys import get
 from kowalski.surveys.base import Survey
@@ -59,7 +59,7 @@ class AlertBroker:
         self._limits = settings.broker
         self._survey = survey
         self._pattern = topic_pattern(settings, survey, tuple(nights))
-        self._dispatcher = Dispatcher(settings.scheduler_of(survey.name))
+        self._dispatcher = Dispatcher(settings.scheduler_of(survey.name), process_ticket)
         self._ledger = Ledger()
         self._patience = Patience()
         self._books = Bookkeeping(settings, survey)
@@ -226,7 +226,7 @@ class AlertBroker:
             else:
                 self._again(finished)
 
-    def _again(self, finished: Finished) -> None:
+    def _again(self, finished: Finished[Ticket]) -> None:
         """Keep a batch that could not be processed through no fault of its own, and wait before the next try."""
         reason = f"{type(finished.error).__name__}: {finished.error}"[:500]
         log.warning("batch %s has to wait: %s", finished.number, reason)
@@ -242,7 +242,7 @@ class AlertBroker:
         if not parts:
             self._ledger.finish(whole)
 
-    def _suspect(self, finished: Finished) -> None:
+    def _suspect(self, finished: Finished[Ticket]) -> None:
         """Find the packet that kills workers, and refuse it.
 
         Dask accuses everything that was on a worker when it died. So an accused batch runs again with nothing beside
@@ -324,6 +324,7 @@ class AlertBroker:
             "topics": sorted({partition.topic for partition in assigned}),
             "partitions": len(assigned),
             "in_flight": len(self._dispatcher),
+            "in_flight_bytes": self._dispatcher.size,
             "waiting": len(self._waiting),
             "paused": bool(self._paused),
             "trouble": self._books.trouble if self._patience.doubtful else None,
@@ -345,6 +346,4 @@ def run(settings: Settings, survey: str, nights: Sequence[date] = ()) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    if settings.broker.metrics_port is not None:
-        start_http_server(settings.broker.metrics_port, addr="127.0.0.1")
     AlertBroker(settings, get(survey), [f"{night:%Y%m%d}" for night in nights]).run(stop.is_set)

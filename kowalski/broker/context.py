@@ -31,6 +31,8 @@ class WorkerContext:
     catalogs: Catalogs
     aliases: Aliases
     filters: FilterRunner
+    past_filters: FilterRunner
+    """The same filters for alerts of the archive, which they see as they were when they came in."""
 
     @classmethod
     def open(cls, settings: Settings, survey: Survey) -> WorkerContext:
@@ -47,4 +49,5 @@ class WorkerContext:
             catalogs=Catalogs(data, settings.database.xmatch.get(survey.name, {})),
             aliases=Aliases.of(data, settings, survey),
             filters=FilterRunner(data, system, survey, settings.filters),
+            past_filters=FilterRunner(data, system, survey, settings.filters, past_only=True),
         )

@@ -1,16 +1,16 @@
-"""The broker's hold on the Dask cluster: tickets out, results back, and the truth about a cluster that is gone."""
+"""The hold on the Dask cluster: batches out, results back, and the truth about a cluster that is gone."""
 
 from __future__ import annotations
 
 import queue
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from distributed import Client, Future
 
 from kowalski.broker.pipeline import BatchReport
-from kowalski.broker.spool import Ticket
-from kowalski.broker.worker import process_ticket
 
 CONNECT_SECONDS = 5
 GATHER_SECONDS = 30
@@ -20,26 +20,52 @@ class ClusterLost(Exception):
     """The scheduler does not answer, or has forgotten the batch."""
 
 
+class Job(Protocol):
+    """What a task is given: whose batch it is, and how many bytes are in flight with it."""
+
+    @property
+    def survey(self) -> str:
+        """Name of the survey."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+
+JobT = TypeVar("JobT", bound=Job)
+
+
 @dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Generic[JobT]):
     """A batch that came back, with its report or with the reason why it has to be sent again."""
 
     number: int
-    ticket: Ticket
+    ticket: JobT
     report: BatchReport | None
     error: BaseException | None
 
 
-class Dispatcher:
+class Dispatcher(Generic[JobT]):
     """Sends tickets to Dask workers and collects what became of them.
 
     Every ticket comes back from `collect` exactly once: with a report, or with an error.
+
+    Parameters
+    ----------
+    address
+        The scheduler's address.
+    task
+        What a worker does with a ticket.
+    priority
+        Tickets of a higher one go first, whoever sends them.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, task: Callable[[JobT], BatchReport], priority: int = 0) -> None:
         self._address = address
+        self._task = task
+        self._priority = priority
         self._client: Client | None = None
-        self._flying: dict[int, tuple[Ticket, Future[BatchReport]]] = {}
+        self._flying: dict[int, tuple[JobT, Future[BatchReport]]] = {}
         self._landed: queue.SimpleQueue[tuple[int, Future[BatchReport]]] = queue.SimpleQueue()
 
     def __len__(self) -> int:
@@ -51,7 +77,7 @@ class Dispatcher:
         """How many bytes are in flight."""
         return sum(ticket.size for ticket, _ in self._flying.values())
 
-    def submit(self, number: int, ticket: Ticket) -> None:
+    def submit(self, number: int, ticket: JobT) -> None:
         """Send a batch.
 
         Raises
@@ -61,13 +87,13 @@ class Dispatcher:
         """
         client = self._connected()
         key = f"{ticket.survey}-{number}-{uuid.uuid4().hex[:8]}"
-        future = client.submit(process_ticket, ticket, key=key, pure=False)
+        future = client.submit(self._task, ticket, key=key, pure=False, priority=self._priority)
         self._flying[number] = (ticket, future)
         future.add_done_callback(lambda done: self._landed.put((number, done)))
 
-    def collect(self) -> list[Finished]:
+    def collect(self) -> list[Finished[JobT]]:
         """Take what has come back since the last call; a lost cluster brings back everything with `ClusterLost`."""
-        finished: list[Finished] = []
+        finished: list[Finished[JobT]] = []
         while True:
             try:
                 number, future = self._landed.get_nowait()
@@ -93,7 +119,7 @@ class Dispatcher:
                 raise ClusterLost(f"the Dask scheduler at {self._address} does not answer") from error
         return self._client
 
-    def _abandon(self) -> list[Finished]:
+    def _abandon(self) -> list[Finished[JobT]]:
         lost = ClusterLost(f"the Dask scheduler at {self._address} is gone")
         finished = [Finished(number, ticket, None, lost) for number, (ticket, _) in self._flying.items()]
         self._flying.clear()
@@ -103,7 +129,7 @@ class Dispatcher:
         return finished
 
 
-def _outcome(number: int, ticket: Ticket, future: Future[BatchReport]) -> Finished:
+def _outcome(number: int, ticket: JobT, future: Future[BatchReport]) -> Finished[JobT]:
     """Turn a Dask future that is done, in whatever way, into what the broker works with."""
     try:
         if future.status == "finished":

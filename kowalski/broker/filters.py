@@ -28,13 +28,28 @@ class FilterRunner:
     """Runs the active filters of one survey; picks up changes within ``filters.reload_seconds``.
 
     It is a `kowalski.broker.evaluation.Book`.
+
+    Parameters
+    ----------
+    past_only
+        Whether it runs on alerts of the archive: filters see of an object only what was measured before the alert, and
+        how they do is not counted, because statistics are of alerts that come in.
     """
 
-    def __init__(self, data: Database[Document], system: Database[Document], survey: Survey, limits: Filters) -> None:
+    def __init__(
+        self,
+        data: Database[Document],
+        system: Database[Document],
+        survey: Survey,
+        limits: Filters,
+        *,
+        past_only: bool = False,
+    ) -> None:
         self._system = system
         self._survey = survey
         self._limits = limits
-        self._evaluation = Evaluation(data, survey, limits, book=self)
+        self._evaluation = Evaluation(data, survey, limits, book=self, past_only=past_only)
+        self._counts = not past_only
         self._together: list[list[ActiveFilter]] = []
         """Filters with the same permissions that run in one aggregation."""
         self._alone: list[ActiveFilter] = []
@@ -55,7 +70,7 @@ class FilterRunner:
         """
         self._reload_if_due()
         passes = new_passes()
-        sampled = self._batches % self._limits.sample_every == 0
+        sampled = self._counts and self._batches % self._limits.sample_every == 0
         self._batches += 1
         for chosen in list(self._together):
             for part in [[one] for one in chosen] if sampled else [chosen]:
@@ -64,6 +79,10 @@ class FilterRunner:
             self._evaluation.alert_by_alert(one, candids, passes)
         self._automation.decide(passes, self._active, datetime.now(UTC))
         return passes
+
+    def reload(self) -> None:
+        """Let the next run see what users have changed until then."""
+        self._loaded_at = None
 
     def write_statistics(self) -> None:
         """Write down how the filters have done since the last time; may be called from another thread.
@@ -78,13 +97,15 @@ class FilterRunner:
     def ran(self, one: ActiveFilter, alerts: int, passed: int, ms: float | None) -> None:
         """See `Book.ran`."""
         self._failures.pop((one.filter_id, one.fid), None)
-        self._statistics.count((one.filter_id, one.fid), alerts, passed, ms)
+        if self._counts:
+            self._statistics.count((one.filter_id, one.fid), alerts, passed, ms)
 
     def failed(self, one: ActiveFilter, trouble: str, ms: float) -> bool:
         """See `Book.failed`: too many failures without a success in between switch a filter off."""
         key = (one.filter_id, one.fid)
         self._failures[key] += 1
-        self._statistics.count(key, 1, 0, ms)
+        if self._counts:
+            self._statistics.count(key, 1, 0, ms)
         filter_statistics.add_error(self._system, key, trouble)
         if self._failures[key] < self._limits.max_failures:
             return False

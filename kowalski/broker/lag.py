@@ -13,7 +13,15 @@ from kowalski.surveys.base import Survey
 
 
 def consumer_lag(settings: Settings, survey: Survey, timeout: float = 10.0) -> dict[str, int]:
-    """Count the messages of each of a survey's topics that are not committed yet.
+    """Count the messages of each of a survey's topics that are not committed yet; see `partition_lag`."""
+    lag: dict[str, int] = {}
+    for (topic, _), behind in partition_lag(settings, survey, timeout).items():
+        lag[topic] = lag.get(topic, 0) + behind
+    return lag
+
+
+def partition_lag(settings: Settings, survey: Survey, timeout: float = 10.0) -> dict[tuple[str, int], int]:
+    """Count the messages of each partition of a survey's topics that are not committed yet.
 
     Raises
     ------
@@ -38,11 +46,11 @@ def consumer_lag(settings: Settings, survey: Survey, timeout: float = 10.0) -> d
         [ConsumerGroupTopicPartitions(group, partitions)], request_timeout=timeout
     )
     committed = _committed(asked[group].result())
-    lag: dict[str, int] = {}
+    lag: dict[tuple[str, int], int] = {}
     for partition, end in ends.items():
         key = (partition.topic, partition.partition)
         begin = max(committed.get(key, 0), starts[partition].result().offset)
-        lag[partition.topic] = lag.get(partition.topic, 0) + max(0, end.result().offset - begin)
+        lag[key] = max(0, end.result().offset - begin)
     return lag
 
 

@@ -1,9 +1,14 @@
-"""Prometheus metrics of the broker; exposed on ``broker.metrics_port`` when that is set."""
+"""Prometheus metrics of a broker, which `kowalski.archive.figures` takes to whoever asks."""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+import math
+from collections.abc import Mapping
+from typing import Any
 
+from prometheus_client import Counter, Gauge, Histogram
+
+from kowalski.archive.activity import EDGES
 from kowalski.broker.pipeline import BatchReport
 
 STAGE_SECONDS = Histogram(
@@ -19,6 +24,17 @@ BATCH_PACKETS = Histogram(
 ALERTS = Counter("kowalski_alerts", "Alerts processed", ["survey"])
 PASSES = Counter("kowalski_filter_passes", "Passes of users' filters", ["survey"])
 REJECTED = Counter("kowalski_rejected_packets", "Packets written to dead letters", ["survey"])
+LATENCY = Histogram(
+    "kowalski_latency_seconds",
+    "From Kafka's timestamp of a packet until all its effects are durable, to a third of itself",
+    ["survey"],
+    buckets=EDGES[:41:2],
+)
+IN_FLIGHT = Gauge("kowalski_batches_in_flight", "Batches that workers have", ["survey"])
+IN_FLIGHT_BYTES = Gauge("kowalski_bytes_in_flight", "Size of the batches that workers have", ["survey"])
+WAITING = Gauge("kowalski_batches_waiting", "Batches that wait to be handed to workers", ["survey"])
+PAUSED = Gauge("kowalski_broker_paused", "1 while nothing more is taken from Kafka", ["survey"])
+TROUBLED = Gauge("kowalski_broker_troubled", "1 while something that the broker depends on does not work", ["survey"])
 
 
 def observe(survey: str, report: BatchReport) -> None:
@@ -27,6 +43,20 @@ def observe(survey: str, report: BatchReport) -> None:
     ALERTS.labels(survey).inc(report.alerts)
     PASSES.labels(survey).inc(report.passes)
     REJECTED.labels(survey).inc(report.rejected)
+    latency = LATENCY.labels(survey)
+    for number, count in report.waiting.items():
+        typical = math.sqrt(EDGES[max(number - 1, 0)] * EDGES[min(number, len(EDGES) - 1)])
+        for _ in range(count):
+            latency.observe(typical)
     for stage, times in report.stages.items():
         STAGE_SECONDS.labels(survey, stage).observe(times.wall)
         STAGE_CPU_SECONDS.labels(survey, stage).inc(times.cpu)
+
+
+def show(survey: str, state: Mapping[str, Any]) -> None:
+    """Show what the broker is busy with."""
+    IN_FLIGHT.labels(survey).set(state["in_flight"])
+    IN_FLIGHT_BYTES.labels(survey).set(state["in_flight_bytes"])
+    WAITING.labels(survey).set(state["waiting"])
+    PAUSED.labels(survey).set(state["paused"])
+    TROUBLED.labels(survey).set(state["trouble"] is not None)

@@ -91,26 +91,40 @@ def process(packets: Sequence[Packet], context: WorkerContext) -> BatchReport:
         batch = decode.decode(packets, context.survey, context.decoder)
     if context.decoder.unseen:
         evolution.watch(context.decoder, context.survey, context.system)
-    rejected = batch.rejected
-    try:
-        finished = [_run(batch, context, report)]
-    except StageError as error:
-        finished, refused = _one_by_one(batch, context, report, error)
-        rejected = rejected + refused
+    rejected = run(batch, context, report, STAGES)
     if rejected:
         with _timed(report, "deadletter"):
             _refuse(rejected, context)
-    for done in finished:
-        report.alerts += len(done.works)
-        report.passes += sum(len(work.passes) for work in done.works)
-    report.rejected = len(rejected)
     now = time.time()
     report.waiting.add(max(0.0, now - packet.timestamp / 1e3) for packet in packets if packet.timestamp > 0)
     return report
 
 
-def _run(batch: Batch, context: WorkerContext, report: BatchReport) -> Batch:
-    for name, stage in STAGES:
+def run(
+    batch: Batch, context: WorkerContext, report: BatchReport, stages: Sequence[tuple[str, Stage]]
+) -> list[Rejected]:
+    """Take a batch through stages, and count in ``report`` what became of it; what was refused is returned.
+
+    Raises
+    ------
+    pymongo.errors.PyMongoError, SystemFault
+        As `process` does.
+    """
+    rejected = batch.rejected
+    try:
+        finished = [_run(batch, context, report, stages)]
+    except StageError as error:
+        finished, refused = _one_by_one(batch, context, report, stages, error)
+        rejected = rejected + refused
+    for done in finished:
+        report.alerts += len(done.works)
+        report.passes += sum(len(work.passes) for work in done.works)
+    report.rejected = len(rejected)
+    return rejected
+
+
+def _run(batch: Batch, context: WorkerContext, report: BatchReport, stages: Sequence[tuple[str, Stage]]) -> Batch:
+    for name, stage in stages:
         with _timed(report, name):
             try:
                 stage(batch, context)
@@ -132,7 +146,11 @@ def _is_dependency(error: Exception) -> bool:
 
 
 def _one_by_one(
-    batch: Batch, context: WorkerContext, report: BatchReport, first: StageError
+    batch: Batch,
+    context: WorkerContext,
+    report: BatchReport,
+    stages: Sequence[tuple[str, Stage]],
+    first: StageError,
 ) -> tuple[list[Batch], list[Rejected]]:
     """Run each alert as a batch of its own, in the order in which they would have been processed."""
     finished: list[Batch] = []
@@ -141,7 +159,7 @@ def _one_by_one(
     for work in batch.works:
         alone = Batch(batch.survey, [work])
         try:
-            finished.append(_run(alone, context, report))
+            finished.append(_run(alone, context, report, stages))
             refused += alone.rejected
         except StageError as error:
             reason = f"{type(error.__cause__).__name__}: {error.__cause__}"[:500]

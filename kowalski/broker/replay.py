@@ -13,7 +13,8 @@ from kowalski.archive import dead_letters, names
 from kowalski.archive.client import Document
 from kowalski.broker.batch import Packet
 from kowalski.broker.dispatch import Dispatcher, Finished
-from kowalski.broker.spool import Spool
+from kowalski.broker.spool import Spool, Ticket
+from kowalski.broker.worker import process_ticket
 from kowalski.config import Settings
 
 IN_FLIGHT = 8
@@ -62,7 +63,7 @@ class _Clusters:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._dispatchers: dict[str, Dispatcher] = {}
+        self._dispatchers: dict[str, Dispatcher[Ticket]] = {}
         self._spools: dict[str, Spool] = {}
 
     @property
@@ -76,10 +77,10 @@ class _Clusters:
         if survey not in self._spools:
             self._spools[survey] = Spool(self._settings.spool, survey)
         if address not in self._dispatchers:
-            self._dispatchers[address] = Dispatcher(address)
+            self._dispatchers[address] = Dispatcher(address, process_ticket)
         self._dispatchers[address].submit(number, self._spools[survey].write([_packet(letter)]))
 
-    def collect(self) -> list[Finished]:
+    def collect(self) -> list[Finished[Ticket]]:
         return [finished for dispatcher in self._dispatchers.values() for finished in dispatcher.collect()]
 
     def close(self) -> None:
@@ -101,7 +102,7 @@ def _packet(letter: Document) -> Packet:
     )
 
 
-def _outcome(finished: Finished, where: dict[str, Any], system: Database[Document]) -> Replayed:
+def _outcome(finished: Finished[Ticket], where: dict[str, Any], system: Database[Document]) -> Replayed:
     if finished.report is None:
         return Replayed(where, f"{type(finished.error).__name__}: {finished.error}")
     if finished.report.rejected:

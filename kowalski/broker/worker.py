@@ -11,10 +11,11 @@ from typing import Any
 
 from distributed import Worker, get_worker
 from distributed.diagnostics.plugin import WorkerPlugin
+from prometheus_client import generate_latest
 from pymongo.errors import PyMongoError
 
 from kowalski import config
-from kowalski.archive import reports
+from kowalski.archive import figures, reports
 from kowalski.broker import spool
 from kowalski.broker.context import WorkerContext
 from kowalski.broker.pipeline import BatchReport, process
@@ -69,6 +70,7 @@ class Workbench(WorkerPlugin):
                 self._write_statistics()
                 for context in contexts[:1]:
                     reports.put(context.system, name, surveys=_summary(self._contexts))
+                    figures.put(context.system, name, generate_latest().decode())
             except PyMongoError as error:
                 log.warning("no report could be written: %s", error)
             self._stop.wait(REPORT_SECONDS)
@@ -105,7 +107,12 @@ async def dask_setup(worker: Worker) -> None:
 
 def process_ticket(ticket: Ticket) -> BatchReport:
     """Take one batch through all stages: the task that the broker submits."""
+    bench = _bench()
+    return process(spool.read(ticket, bench.settings), bench.context(ticket.survey))
+
+
+def _bench() -> Workbench:
     bench = get_worker().plugins[PLUGIN]
     if not isinstance(bench, Workbench):
         raise TypeError(f"the worker's plugin {PLUGIN} is a {type(bench).__name__}")
-    return process(spool.read(ticket, bench.settings), bench.context(ticket.survey))
+    return bench

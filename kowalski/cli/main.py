@@ -29,6 +29,7 @@ from kowalski.cli import (
     status,
     stream,
     test,
+    top,
     up,
     users,
     watch,
@@ -45,8 +46,8 @@ Every command also takes `--config FILE` (as does the variable KOWALSKI_CONFIG):
 config.defaults.yaml, instead of config.yaml.
 """
 COMMANDS = (
-    up, down, status, logs, restart, run, stream, simulate, deadletters, outbox, filters, catalogs, models, schemas,
-    users, watch, backup, seed, migrate, test, develop,
+    up, down, status, top, logs, restart, run, stream, simulate, deadletters, outbox, filters, catalogs, models,
+    schemas, users, watch, backup, seed, migrate, test, develop,
 )  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130

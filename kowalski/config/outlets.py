@@ -57,7 +57,6 @@ class SkyPortal(OutletSettings):
     timeout_seconds: Seconds = 15.0
     settle_seconds: Seconds = 30.0
     reconcile_seconds: Seconds = 600.0
-    metrics_port: Port | None = None
 
     @property
     def base_url(self) -> str:

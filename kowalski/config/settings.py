@@ -203,7 +203,6 @@ class Broker(Section):
     in_flight: Positive = 6
     in_flight_bytes: Positive = 128 * 1024 * 1024
     spool: Path | None = None
-    metrics_port: Port | None = None
 
 
 class SchemaSource(Section):
@@ -395,8 +394,4 @@ class Settings(Section):
             ports["dask.scheduler_port"] = self.dask.scheduler_port
             if self.dask.dashboard_port is not None:
                 ports["dask.dashboard_port"] = self.dask.dashboard_port
-        if self.broker.metrics_port is not None:
-            ports["broker.metrics_port"] = self.broker.metrics_port
-        if self.skyportal.metrics_port is not None:
-            ports["skyportal.metrics_port"] = self.skyportal.metrics_port
         return ports

@@ -11,11 +11,11 @@ import logging
 import signal
 from datetime import UTC, datetime, timedelta
 
-from prometheus_client import start_http_server
+from prometheus_client import generate_latest
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import ConnectionFailure, WTimeoutError
 
-from kowalski.archive import reports
+from kowalski.archive import figures, reports
 from kowalski.archive.client import Document, async_data_database, async_system_database, connect_async
 from kowalski.archive.queue import Queue
 from kowalski.config import Settings
@@ -232,8 +232,9 @@ class Courier:
                 "away": self._breaker.is_trying,
                 "last_error": self._last_error,
             }
-            metrics.show_backlog(self._outlet.name, fields)
+            metrics.AWAY.labels(self._outlet.name).set(self._breaker.is_trying)
             await reports.put_async(self._system, f"{SERVICE}:{self._outlet.name}", **fields)
+            await figures.put_async(self._system, SERVICE, generate_latest().decode())
         except ARCHIVE_AWAY as error:
             self._note(f"MongoDB: {error}")
 
@@ -266,6 +267,4 @@ def main(settings: Settings) -> None:
     if not settings.delivers:
         log.warning("skyportal.enabled and distribution.enabled are false: there is nothing to deliver")
         return
-    if settings.skyportal.metrics_port is not None:
-        start_http_server(settings.skyportal.metrics_port, addr="127.0.0.1")
     asyncio.run(deliver(settings))

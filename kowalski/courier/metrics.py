@@ -1,14 +1,14 @@
-"""Prometheus metrics of the courier; exposed on ``skyportal.metrics_port`` when that is set."""
+"""Prometheus metrics of the courier, which `kowalski.archive.figures` takes to whoever asks.
+
+How much is in the outbox is asked of the database then, because it is to be known while no courier runs, too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 
-OUTBOX = Gauge("kowalski_outbox_documents", "Alerts in an outlet's outbox", ["outlet", "state"])
-OLDEST = Gauge("kowalski_outbox_oldest_seconds", "Seconds since the oldest pending alert passed; 0: none", ["outlet"])
 AWAY = Gauge("kowalski_outlet_away", "1 while nothing has succeeded since the outlet was away", ["outlet"])
 DELIVERED = Counter("kowalski_outbox_delivered", "Alerts delivered with all their passes", ["outlet"])
 CALLS = Counter("kowalski_outlet_calls", "Calls of an outlet, by how they ended", ["outlet", "call", "outcome"])
@@ -28,11 +28,3 @@ def observer(outlet: str) -> Callable[[str, str, float], None]:
         CALL_SECONDS.labels(outlet, call).observe(seconds)
 
     return observe
-
-
-def show_backlog(outlet: str, report: Mapping[str, Any]) -> None:
-    """Show the courier's report."""
-    OUTBOX.labels(outlet, "pending").set(report["backlog"])
-    OUTBOX.labels(outlet, "failed").set(report["failed"])
-    OLDEST.labels(outlet).set(report["oldest_seconds"] or 0.0)
-    AWAY.labels(outlet).set(report["away"])

@@ -67,7 +67,7 @@ def test_new_objects_are_matched_at_their_earliest_alert(context: WorkerContext,
 
 
 def test_known_objects_are_matched_again_with_catalogs_that_grow(context: WorkerContext, packet: Any) -> None:
-    context.catalogs._declared["plain"].refresh = True
+    context.catalogs.declared["plain"].refresh = True
     process([packet(1, "ZTF23aaaaaaa", dec=22.0), packet(2, "ZTF23aaaaaab", dec=20.0)], context)
     process([packet(3, "ZTF23aaaaaaa", 2460002.5, dec=21.0), packet(4, "ZTF23aaaaaab", 2460002.5, dec=22.0)], context)
     # what was found before stays where there is nothing now

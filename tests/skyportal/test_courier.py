@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from kowalski.archive import outbox, reports
@@ -20,6 +19,7 @@ from kowalski.archive.client import async_system_database, connect_async
 from kowalski.config import Settings
 from kowalski.courier.courier import main
 from kowalski.courier.lease import Lease
+from kowalski.monitoring import gathered
 from kowalski.testing import services
 from kowalski.testing.courier import running, until
 from kowalski.testing.skyportal import Fault, shapes
@@ -315,8 +315,6 @@ def process(settings: Settings, tmp_path: Path) -> services.Process:
 async def test_metrics_tell_size_and_age_of_the_outbox(
     settings: Settings, archive: Any, fake: Any, tmp_path: Path
 ) -> None:
-    (settings.skyportal.metrics_port,) = services.free_ports(1)
-    url = f"http://127.0.0.1:{settings.skyportal.metrics_port}/metrics"
     archive.both(archive.packet(1, "delivered"))
     archive.both(archive.packet(2, "failed"), archive.a_pass(1, 5000))
     await deliver_all(settings, archive)
@@ -324,25 +322,24 @@ async def test_metrics_tell_size_and_age_of_the_outbox(
     archive.both(archive.packet(3, "pending"))
 
     def shown() -> dict[str, float]:
-        try:
-            lines = httpx.get(url).text.splitlines()
-        except httpx.ConnectError:  # it is only starting
-            return {}
+        lines = gathered.text(gathered.gather(settings, archive.system)).decode().splitlines()
         found = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in found}
 
     child = process(settings, tmp_path)
     child.start()
     try:
-        await until(lambda: shown().get('kowalski_outlet_away{outlet="skyportal"}') == 1.0)
+        await until(lambda: shown().get('kowalski_outlet_away{outlet="skyportal",service="courier"}') == 1.0)
         assert shown()['kowalski_outbox_documents{outlet="skyportal",state="pending"}'] == 1.0
         assert shown()['kowalski_outbox_documents{outlet="skyportal",state="failed"}'] == 1.0
         assert shown()['kowalski_outbox_oldest_seconds{outlet="skyportal"}'] > 0.0
-        refused = 'kowalski_outlet_calls_total{call="HEAD candidates",outcome="TryAgain",outlet="skyportal"}'
+        labels = 'call="HEAD candidates",outcome="TryAgain",outlet="skyportal",service="courier"'
+        refused = f"kowalski_outlet_calls_total{{{labels}}}"
         assert shown()[refused] >= 1.0
         fake.fail()
         await until(lambda: shown().get('kowalski_outbox_documents{outlet="skyportal",state="pending"}') == 0.0)
-        assert shown()['kowalski_outbox_delivered_total{outlet="skyportal"}'] == 1.0
+        delivered = 'kowalski_outbox_delivered_total{outlet="skyportal",service="courier"}'
+        await until(lambda: shown().get(delivered) == 1.0)
         assert shown()['kowalski_outbox_oldest_seconds{outlet="skyportal"}'] == 0.0
     finally:
         await asyncio.to_thread(child.stop)

@@ -39,9 +39,10 @@ async def ready(request: web.Request) -> web.Response:
 
 async def measured(request: web.Request) -> web.Response:
     """Give the figures for Prometheus."""
-    if not addresses.is_among(request[ADDRESS], services.of(request).observers):
+    work = services.of(request)
+    if not addresses.is_among(request[ADDRESS], work.observers):
         raise ForbiddenError
-    text = await asyncio.to_thread(metrics.collect)
+    text = await asyncio.to_thread(metrics.collect, work.settings, work.observed)
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

@@ -1,0 +1,1 @@
+"""What can be measured of a running instance: published by each service, gathered in one place."""
