@@ -1,9 +1,14 @@
-"""Documents of a survey's alert collection: one per alert, ``_id`` is its candid, written once and never changed."""
+"""Documents of a survey's alert collection: one per alert, ``_id`` is its candid.
+
+Written once and never changed, but for scores when an operator has alerts scored again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
@@ -27,6 +32,17 @@ def insert_new(alerts: Collection[Document], documents: Sequence[Document]) -> s
     except BulkWriteError as error:
         return duplicates(error)
     return set()
+
+
+def set_scores(alerts: Collection[Document], scores: Mapping[int, Mapping[str, Any]]) -> None:
+    """Put scores (candid -> name -> value) in place of earlier ones; those that are not named stay."""
+    changes = [
+        UpdateOne({"_id": candid}, {"$set": {f"classifications.{name}": value for name, value in own.items()}})
+        for candid, own in scores.items()
+        if own
+    ]
+    if changes:
+        alerts.bulk_write(changes, ordered=False)
 
 
 def duplicates(error: BulkWriteError) -> set[int]:

@@ -28,6 +28,8 @@ offset; the courier works it off and records every step it has finished. Fields:
     Pass -> what became of its follow-up request: ``outcome``, ``id``, ``reason``.
 ``attempts``, ``next_attempt_at``, ``error``
     Failures since the last step that was done, when to try next, and what was wrong.
+``posted_again``
+    Which run of ``reprocess`` had it delivered once more; absent if none had.
 ``expires_at``
     When a document that needs no more work goes away.
 """
@@ -192,6 +194,44 @@ def upsert(
     merged = {"$mergeObjects": [{"_id": "$_id"}, {"$literal": first}, "$$ROOT", passed]}
     pipeline: list[Document] = [{"$set": changes}, {"$replaceWith": merged}]
     return UpdateOne({"_id": identity(survey, alert.candid)}, pipeline, upsert=True)
+
+
+MADE_ONCE = "^(save|comment|followup)"
+"""Steps that are not made again when an alert is posted again."""
+
+
+def post_again(
+    survey: str, candid: int, passes: Iterable[str], run: str, photometry: Mapping[str, Any] | None, now: datetime
+) -> UpdateOne:
+    """Build the write that has passes on record delivered once more, whether they were so before or not.
+
+    Calls whose repetition changes nothing where their effect is still there are made again; saving, comments and
+    follow-up requests that are done stay done. A repetition of the write for the same ``run`` changes nothing.
+
+    Parameters
+    ----------
+    passes
+        Their keys.
+    run
+        Names whatever asks for it.
+    photometry
+        The object's light curve: see `kowalski.archive.curves`.
+    now
+        From when on the courier may do it.
+    """
+    lasting = {"$regexMatch": {"input": "$$step", "regex": MADE_ONCE}}
+    change: Document = {f"passes.{key}.deliver": True for key in passes} | {
+        "state": State.PENDING.value,
+        "steps": {"$filter": {"input": "$steps", "as": "step", "cond": lasting}},
+        "refused": {"$literal": {}},
+        "attempts": 0,
+        "next_attempt_at": now,
+        "error": None,
+        "posted_again": run,
+        "photometry": {"$literal": photometry},
+    }
+    match: Document = {"_id": identity(survey, candid), "posted_again": {"$ne": run}}
+    return UpdateOne(match, [{"$set": change}, {"$unset": ["expires_at", "known"]}])
 
 
 def identity(survey: str, candid: int) -> Document:

@@ -19,6 +19,7 @@ from kowalski.archive import figures, reports
 from kowalski.broker import spool
 from kowalski.broker.context import WorkerContext
 from kowalski.broker.pipeline import BatchReport, process
+from kowalski.broker.rerun import Rerun, process_again
 from kowalski.broker.spool import Ticket
 from kowalski.config import Settings
 from kowalski.surveys import get
@@ -109,6 +110,11 @@ def process_ticket(ticket: Ticket) -> BatchReport:
     """Take one batch through all stages: the task that the broker submits."""
     bench = _bench()
     return process(spool.read(ticket, bench.settings), bench.context(ticket.survey))
+
+
+def process_rerun(rerun: Rerun) -> BatchReport:
+    """Take stored alerts through chosen stages again: the task that ``reprocess`` submits."""
+    return process_again(rerun, _bench().context(rerun.survey))
 
 
 def _bench() -> Workbench:

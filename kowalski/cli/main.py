@@ -21,6 +21,7 @@ from kowalski.cli import (
     migrate,
     models,
     outbox,
+    reprocess,
     restart,
     run,
     schemas,
@@ -46,8 +47,8 @@ Every command also takes `--config FILE` (as does the variable KOWALSKI_CONFIG):
 config.defaults.yaml, instead of config.yaml.
 """
 COMMANDS = (
-    up, down, status, top, logs, restart, run, stream, simulate, deadletters, outbox, filters, catalogs, models,
-    schemas, users, watch, backup, seed, migrate, test, develop,
+    up, down, status, top, logs, restart, run, stream, simulate, reprocess, deadletters, outbox, filters, catalogs,
+    models, schemas, users, watch, backup, seed, migrate, test, develop,
 )  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130

@@ -31,7 +31,37 @@ def hand_over(batch: Batch, context: WorkerContext) -> None:
     delivered = {candid for name, passes in chosen.items() if settings.outlets[name].enabled for candid in passes}
     curves = collect(context.data, batch.survey, [work.alert for work in batch.works if work.alert.candid in delivered])
     for name, passes in chosen.items():
-        _write(batch, context, passes, curves, now, name)
+        _write(batch, context, passes, curves, now, name, deliver=settings.outlets[name].enabled)
+
+
+def hand_over_again(batch: Batch, context: WorkerContext, *, run: str | None) -> None:
+    """Put on record what passes of alerts that came in earlier; what is on record stays as it is.
+
+    Parameters
+    ----------
+    run
+        Names the run of ``reprocess`` that has everything delivered, once more where it has been; None: nothing is.
+    """
+    now = datetime.now(UTC)
+    for name, own in context.settings.outlets.items():
+        passes = _passes(batch, name, context)
+        delivers = run is not None and own.enabled
+        chosen = [work.alert for work in batch.works if delivers and work.alert.candid in passes]
+        curves = collect(context.data, batch.survey, chosen)
+        _write(batch, context, passes, curves, now, name, deliver=delivers)
+        if run is not None and chosen:
+            operations = [
+                outbox.post_again(
+                    batch.survey.name,
+                    alert.candid,
+                    [outbox.pass_key(one["group_id"], one["filter_id"]) for one in passes[alert.candid]],
+                    run,
+                    curves[alert.candid].document(),
+                    now,
+                )
+                for alert in chosen
+            ]
+            context.system[names.OUTBOXES[name]].bulk_write(operations, ordered=False)
 
 
 def _passes(batch: Batch, outlet: OutletName, context: WorkerContext) -> Passes:
@@ -59,6 +89,8 @@ def _write(
     curves: Mapping[int, Curves],
     now: datetime,
     outlet: OutletName,
+    *,
+    deliver: bool,
 ) -> None:
     own = context.settings.outlets[outlet]
 
@@ -74,7 +106,7 @@ def _write(
             photometry=None if curve is None else curve.document(),
             kafka_timestamp=work.packet.timestamp,
             now=now + timedelta(milliseconds=rank),
-            deliver=own.enabled,
+            deliver=deliver,
             keep_days=own.keep_days,
         )
 
