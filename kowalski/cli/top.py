@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+import signal
 import sys
 import termios
 import time
@@ -60,6 +61,8 @@ def _watch(current: Settings, system: Database[Document], interval: float) -> No
     from rich.console import Console
     from rich.live import Live
 
+    # Where a shell has started it in the background it would otherwise not hear of Ctrl-C at its terminal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before = _look(current, system)
     console = Console(highlight=False)
     with _keys() as keys, Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
