@@ -16,8 +16,6 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,15 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from pymongo import MongoClient
 
 from kowalski.archive.client import Role, connect
-from kowalski.config import PROJECT, Settings
+from kowalski.config import Settings
 from kowalski.runtime import accounts
 from kowalski.testing import instance as instances
 from kowalski.testing import services
+from kowalski.testing.skyportal.process import Standin
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -155,42 +153,16 @@ def bench_scripts() -> Path:
     return _folder("KOWALSKI_BENCH")
 
 
-class FakeSkyPortal:
-    """SkyPortal's stand-in in a process of its own; it keeps what it got in a file."""
-
-    def __init__(self, folder: Path) -> None:
-        (self.port,) = services.free_ports(1)
-        command = [sys.executable, "-m", "kowalski.testing.skyportal", "--port", str(self.port)]
-        command += ["--state", str(folder / "skyportal.json")]
-        self.process = services.Process("skyportal", command, {"PYTHONPATH": str(PROJECT)}, folder / "skyportal.log")
-
-    def start(self) -> None:
-        self.process.start()
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                httpx.get(f"http://127.0.0.1:{self.port}/_fake/state")
-                return
-            except httpx.HTTPError:
-                self.process.check()
-                assert time.monotonic() < deadline, "the fake SkyPortal does not start"
-                time.sleep(0.1)
-
-    def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"http://127.0.0.1:{self.port}/_fake/state", timeout=30).json()
-        return found
-
-
 @pytest.fixture(scope="session")
-def skyportal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSkyPortal]:
-    fake = FakeSkyPortal(tmp_path_factory.mktemp("skyportal"))
+def skyportal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin]:
+    fake = Standin(tmp_path_factory.mktemp("skyportal"))
     fake.start()
     yield fake
     fake.process.stop(5)
 
 
 @pytest.fixture(scope="session")
-def kowalski(tmp_path_factory: pytest.TempPathFactory, skyportal: FakeSkyPortal) -> Iterator[instances.Instance]:
+def kowalski(tmp_path_factory: pytest.TempPathFactory, skyportal: Standin) -> Iterator[instances.Instance]:
     """The instance: ``up`` was run, ``down`` will be."""
     run = tmp_path_factory.mktemp("kowalski") / "run"
     data = os.environ.get("KOWALSKI_SAMPLE_DATA")

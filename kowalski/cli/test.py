@@ -12,6 +12,8 @@ from kowalski.config import PROJECT
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 PROCESSES = 2
+CAMPAIGNS = {"--faults": "kowalski.testing.faults", "--fuzz": "kowalski.testing.fuzz"}
+"""What is no test but may find what tests do not, by the option that runs it."""
 RESULTS = {
     0: "All tests passed.",
     1: "Some tests failed.",
@@ -29,8 +31,14 @@ def register(app: typer.Typer) -> None:
 def test(context: typer.Context) -> None:
     """Run all tests, or those that the arguments (pytest's own) choose, e.g. `test tests/config -k legacy`.
 
-    All of them run in two processes side by side, each with servers of its own: most of the time a test waits.
+    `test --faults [N]` runs a fault campaign and `test --fuzz [N]` feeds rubbish to the decoder, as much as you like;
+    both tell more with --help. All tests run in two processes side by side, each with servers of its own: most of the
+    time a test waits.
     """
+    if context.args and context.args[0] in CAMPAIGNS:
+        module = CAMPAIGNS[context.args[0]]
+        done = subprocess.run([sys.executable, "-m", module, *context.args[1:]], check=False)
+        raise typer.Exit(done.returncode)
     options = [] if context.args else ["-n", str(PROCESSES), "--dist", "loadfile", "--no-loadscope-reorder"]
     done = subprocess.run([sys.executable, "-m", "pytest", *options, *context.args], cwd=PROJECT, check=False)
     output().print(RESULTS.get(done.returncode, f"pytest ended with status {done.returncode}."))

@@ -1,0 +1,143 @@
+"""A short campaign of faults on a whole instance, and that its checker finds what is wrong."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from kowalski.archive import names
+from kowalski.archive.client import data_database, system_database
+from kowalski.surveys.base import Alert
+from kowalski.testing.faults import campaign, checker, kinds, report, stage
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+
+KINDS = (
+    *(f"kill -9 {program}" for program in kinds.PROGRAMS),
+    "SIGSTOP broker",
+    "SIGSTOP worker",
+    *(f"cut {way}" for way in kinds.WAYS),
+    "file-size limit",
+    "mongod steps down",
+    "partition added",
+    "topic of the next night",
+)
+SEED = 7
+Content = dict[str, dict[int, Alert]]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("campaign")
+
+
+@pytest.fixture(scope="module")
+def own(place: Path) -> Iterator[stage.Stage]:
+    with stage.running(place, stage.choose([]), disk_mb=0) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def content(own: stage.Stage, done: campaign.Round) -> Content:
+    return checker.kafka_content(own.settings.kafka.servers, own.surveys)
+
+
+@pytest.fixture(scope="module")
+def done(own: stage.Stage, place: Path) -> campaign.Round:
+    plan = campaign.Plan(len(KINDS), len(KINDS), pause=0.6, stop_seconds=2.0, seed=SEED, rate=15.0, kinds=KINDS)
+    (only,) = campaign.play(plan, own, place, lambda done: print(campaign.sentence(done)))
+    return only
+
+
+def test_every_fault_strikes_and_heals(done: campaign.Round) -> None:
+    assert Counter(fault.kind for fault in done.faults) == Counter(KINDS)
+    assert [fault.kind for fault in done.faults if fault.healed is None] == []
+    assert done.drained_after is not None
+
+
+def test_nothing_is_lost_half_done_or_doubled(done: campaign.Round) -> None:
+    assert done.findings.alerts > 300
+    assert done.findings.passes > 15
+    assert done.findings.lost == []
+    assert done.findings.half_done == []
+    assert done.findings.doubled == []
+
+
+def test_the_checker_finds_what_is_wrong(own: stage.Stage, content: Content) -> None:
+    """The last: it damages the archive in every way that the checker looks for, and looks again."""
+    data, system = data_database(own.client, own.settings), system_database(own.client, own.settings)
+    survey = own.surveys[0]
+    alerts, objects = data[survey.alerts], data[survey.objects]
+    lost, unscored = [found["_id"] for found in alerts.find({"classifications.trial": {"$exists": True}}).limit(2)]
+    alerts.delete_one({"_id": lost})
+    alerts.update_one({"_id": unscored}, {"$set": {"classifications": {}}})
+    with_history = objects.find({"prv_candidates.0": {"$exists": True}}).limit(3)
+    shortened, doubled, unmatched = [found["_id"] for found in with_history]
+    objects.update_one({"_id": shortened}, {"$pop": {"prv_candidates": 1}})
+    rows = objects.find_one({"_id": doubled})["prv_candidates"]  # type: ignore[index]
+    objects.update_one({"_id": doubled}, {"$push": {"prv_candidates": rows[0]}})
+    objects.update_one({"_id": unmatched}, {"$set": {"cross_matches": {}}})
+    passed = system[names.OUTBOX].find_one({"_id.survey": survey.name})
+    assert passed is not None
+    system[names.OUTBOX].update_one({"_id": passed["_id"]}, {"$set": {"state": "failed"}})
+    found = checker.check(content, own.surveys, data, system, own.portal.state(), own.filters)
+    assert found.lost == [f"{survey.name} {lost}: not stored"]
+    wrong = [f"{survey.name} {name}:" for name in (unscored, shortened, unmatched, passed["_id"]["candid"])]
+    assert all(any(text.startswith(each) for text in found.half_done) for each in wrong)
+    assert len(found.half_done) == len(wrong)
+    assert [text.partition(":")[0] for text in found.doubled] == [f"{survey.name} {doubled}"]
+
+
+def test_the_checker_counts_passes_at_skyportal(own: stage.Stage, content: Content) -> None:
+    data, system = data_database(own.client, own.settings), system_database(own.client, own.settings)
+    portal = own.portal.state()
+    twice, never = portal["candidates"][0], portal["candidates"][-1]
+    portal["candidates"] = [*portal["candidates"][:-1], twice]
+    found = checker.check(content, own.surveys, data, system, portal, own.filters)
+    assert any(f"{twice['passing_alert_id']}: at SkyPortal 2 times" in text for text in found.doubled)
+    assert any(f"{never['passing_alert_id']}: its pass never reached SkyPortal" in text for text in found.lost)
+
+
+def test_a_report_grows_and_sums_up(tmp_path: Path) -> None:
+    def a_round(number: int, *lost: str, heal: float | None = 2.0) -> campaign.Round:
+        fault = kinds.Fault("kill -9 worker", ("worker",), over=100.0, healed=None if heal is None else 100.0 + heal)
+        return campaign.Round(number, [fault], 10.0, 5.0, checker.Findings(10, 1, lost=list(lost)))
+
+    path = tmp_path / "faults.jsonl"
+    first, second = report.Report(path, 1), report.Report(path, 2)
+    wrong = "A 1: not stored"
+    for one in (a_round(0), a_round(1, wrong, heal=4.0), a_round(2, wrong)):
+        first.add(one)
+    second.add(a_round(0, heal=None))
+    lines = report.read(path)
+    assert [line["seed"] for line in lines] == [1, 1, 1, 2]
+    row = report.rows(lines)["kill -9 worker"]
+    assert (row.heals, row.rounds, row.lost) == ([2.0, 4.0, 2.0, None], 4, 1)
+    assert not report.is_clean(lines)
+    assert report.is_clean(lines[:1])
+    assert "| all | 4 | 4 | 1 | 0 | 0 | 1 |" in report.markdown(lines)
+    drawn = io.StringIO()
+    Console(file=drawn, width=160).print(report.table(lines, "faults"))
+    assert "kill -9 worker" in drawn.getvalue()
+
+
+def test_equal_seeds_deal_equal_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deal(seed: int) -> list[str]:
+        scene: Any = kinds.Scene(None, (), Random(seed), 1.0)  # type: ignore[arg-type]
+        deck = campaign.Deck((), scene.dice)
+        return [deck.deal(scene).kind for _ in range(30)]
+
+    def make(name: str) -> kinds.Kind:
+        return lambda _: kinds.Fault(name, (), 0.0)
+
+    made = {name: (weight, make(name)) for weight, name in enumerate("abcdef", 1)}
+    monkeypatch.setattr(campaign, "all_kinds", lambda: made)
+    assert deal(1) == deal(1) != deal(2)
+    assert Counter(deal(3)[:21]) == {name: weight for name, (weight, _) in made.items()}
