@@ -71,7 +71,8 @@ class AlertBroker:
         self._accused: set[int] = set()
         self._accused_flies = False
         self._number = 0
-        self._paused: frozenset[tuple[str, int]] = frozenset()
+        self._paused: frozenset[Partition] = frozenset()
+        self._flowing: frozenset[Partition] = frozenset()
         self._committed_at = 0.0
         self._offsets: dict[Partition, int] = {}
         self._commit_failed = False
@@ -138,15 +139,18 @@ class AlertBroker:
         return batches < self._limits.in_flight and size < self._limits.in_flight_bytes and not self._patience.waiting
 
     def _steer(self) -> None:
-        """Pause all assigned partitions while there is no room, resume them when there is."""
+        """Pause all assigned partitions while there is no room, resume them when there is.
+
+        A partition that is lost while it is paused is still paused when it is assigned again, so each new one is told.
+        """
         assigned = frozenset((partition.topic, partition.partition) for partition in self._consumer.assignment())
         wanted = frozenset() if self._room else assigned
-        pause, resume = wanted - self._paused, (self._paused - wanted) & assigned
+        pause, resume = wanted - self._paused, assigned - wanted - self._flowing
         if pause:
             self._consumer.pause([TopicPartition(*key) for key in pause])
         if resume:
             self._consumer.resume([TopicPartition(*key) for key in resume])
-        self._paused = wanted
+        self._paused, self._flowing = wanted, assigned - wanted
 
     def _take(self) -> None:
         # At least one: a consumer that does not ask is taken for dead.
@@ -310,6 +314,7 @@ class AlertBroker:
         log.info("no longer ours: %s", keys)
         self._ledger.forget(keys)
         self._paused -= frozenset(keys)
+        self._flowing -= frozenset(keys)
         for key in keys:
             self._offsets.pop(key, None)
         # What is buffered of them is read again by whoever has them now. Committing it later could jump over a batch

@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from pymongo import MongoClient
 
 from kowalski.archive import activity, names, reports
 from kowalski.archive.client import system_database
 from kowalski.broker import stream
 from kowalski.broker.consumer import AlertBroker
-from kowalski.broker.kafka import client_config
+from kowalski.broker.kafka import client_config, group_id
 from kowalski.broker.lag import consumer_lag, topic_pattern
 from kowalski.config import Settings
 from kowalski.surveys import get
@@ -175,6 +175,30 @@ def test_brokers_that_come_and_go_share_the_partitions_and_lose_nothing(
         produce(settings, name, [make.encode(make.record(i)) for i in range(301, 341)])
         wait(lambda: stored(settings, mongo) == 340, "alerts are missing")
         wait(lambda: caught_up(settings), "offsets are not committed")
+
+
+def test_a_partition_that_went_away_while_it_was_paused_is_read_when_it_is_back(
+    settings: Settings, mongo: Mongo, kafka: str, dask_cluster: services.DaskCluster, make: Any
+) -> None:
+    settings.broker.in_flight_bytes = 0  # no room for anything: all partitions are paused
+    name = topic(settings, "20230225")
+    produce(settings, name, [make.encode(make.record(i)) for i in range(1, 21)])
+
+    def held() -> tuple[bool, int]:
+        found = reports.read(system_database(mongo, settings), "broker")
+        return (found[0]["paused"], found[0]["partitions"]) if found else (False, 0)
+
+    with broker(settings):
+        wait(lambda: held() == (True, 2), "the broker does not pause")
+        strategy = {"partition.assignment.strategy": "cooperative-sticky"}
+        other = Consumer(client_config(settings, **{"group.id": group_id(settings, SURVEY), **strategy}))
+        other.subscribe([name])
+        wait(lambda: other.poll(0.1) is None and bool(other.assignment()), "the other one gets no partition")
+        wait(lambda: held() == (True, 1), "no partition has gone away")
+        other.close()
+        wait(lambda: held() == (True, 2), "the partition does not come back")
+        settings.broker.in_flight_bytes = 2**27
+        wait(lambda: stored(settings, mongo) == 20, "a partition is still paused")
 
 
 def test_topic_patterns(settings: Settings) -> None:
