@@ -18,12 +18,14 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import cavro
 import cramjam
 import fastavro
 
+from kowalski.broker import avro_limits
 from kowalski.surveys.base import PacketError, Record
 
 MAGIC = b"Obj\x01"
@@ -31,8 +33,10 @@ WIRE = b"\x00"
 """First byte of Confluent's wire format."""
 WIRE_HEADER = struct.Struct(">xI")
 SYNC_SIZE = 16
-MAX_BLOCK = 256 * 1024 * 1024
-"""Bytes to which a compressed block may expand: an alert is a thousand times smaller."""
+MAX_BLOCK = 128 * 1024 * 1024
+"""Bytes to which the compressed blocks of a message may expand together: an alert is a thousand times smaller."""
+MAX_HEADER = 2 * 1024 * 1024
+"""Bytes of a file's header: surveys' own have up to 300,000, and they are kept."""
 
 _OPTIONS = cavro.PERMISSIVE_OPTIONS.replace(
     record_decodes_to_dict=True, allow_invalid_default_values=True, unicode_errors="strict"
@@ -84,17 +88,21 @@ class Reader:
     ------
     One of `DECODING_ERRORS`
         If it is no schema.
+    PacketError
+        If messages of it may become anything: see `kowalski.broker.avro_limits`.
     """
 
     def __init__(self, text: str, *, fast: bool = True) -> None:
+        self.schema = fastavro.parse_schema(json.loads(text), _ignore_default_error=True)
+        self._ratio = avro_limits.ratio(self.schema)
         try:
             self._fast = cavro.Schema(text, options=_OPTIONS) if fast else None
         except (cavro.CavroException, ValueError, TypeError, KeyError):
             self._fast = None
-        self.schema = fastavro.parse_schema(json.loads(text), _ignore_default_error=True)
 
     def records(self, body: bytes, count: int) -> list[Record]:
         """Decode ``count`` records that are all of ``body``."""
+        avro_limits.check(len(body), self._ratio)
         if self._fast is not None:
             try:
                 reader = cavro.MemoryReader(body)
@@ -190,13 +198,18 @@ class Decoder:
         sync = value[position : position + SYNC_SIZE]
         position += SYNC_SIZE
         found: list[Record] = []
+        expanded = 0
         while position < len(value):
             count, position = _long(value, position)
             size, position = _long(value, position)
             end = position + size
             if count < 0 or size < 0 or value[end : end + SYNC_SIZE] != sync:
                 raise PacketError("the sync marker after a block is missing: the file is cut or damaged")
-            found += header.reader.records(_expand(value[position:end], header.codec), count)
+            body = _expand(value[position:end], header.codec)
+            expanded += len(body)
+            if expanded > max(MAX_BLOCK, len(value)):
+                raise PacketError(f"its blocks expand to more than {MAX_BLOCK} bytes")
+            found += header.reader.records(body, count)
             position = end + SYNC_SIZE
         if not found:
             raise PacketError("the file holds no record")
@@ -217,6 +230,8 @@ def _read_header(value: bytes, *, fast: bool) -> _Header:
         for _ in range(count):
             name, position = _bytes(value, position)
             metadata[name.decode()], position = _bytes(value, position)
+    if position > MAX_HEADER:
+        raise PacketError(f"its header has more than {MAX_HEADER} bytes")
     codec = metadata.get("avro.codec", b"null").decode()
     return _Header(value[:position], codec, Reader(metadata["avro.schema"].decode(), fast=fast))
 
@@ -264,7 +279,7 @@ _CODECS: dict[str, Callable[[bytes], bytes]] = {
     "deflate": _inflate,
     "snappy": _unsnap,
     "bzip2": _bounded(bz2.BZ2Decompressor),
-    "xz": _bounded(lzma.LZMADecompressor),
+    "xz": _bounded(partial(lzma.LZMADecompressor, memlimit=MAX_BLOCK)),  # or its header decides how much it takes
 }
 
 
