@@ -38,7 +38,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         "--kinds", nargs="*", default=[], choices=list(all_kinds()), help="default: all", metavar="KIND"
     )
     parser.add_argument("--disk-mb", type=int, default=1500, help="size of the instance's small disk; 0: none")
-    parser.add_argument("--report", type=Path, default=Path("faults.jsonl"), help="file that grows")
+    parser.add_argument(
+        "--report", type=Path, default=Path("run/faults.jsonl"), help="file that grows (run/faults.jsonl)"
+    )
     parser.add_argument("--folder", type=Path, help="new folder that keeps everything, logs above all")
     return parser.parse_args(given)
 
