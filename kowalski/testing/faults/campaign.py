@@ -125,10 +125,12 @@ class Deck:
             If none is.
         """
         deadline = time.monotonic() + DEAL_SECONDS
+        tried = 0
         while time.monotonic() < deadline:
-            if not self._left:
-                self._left = self.dice.sample(self._cards, len(self._cards))
+            if tried == len(self._left):  # none is left, or none that is possible: Kafka may be away for a while
+                self._left += self.dice.sample(self._cards, len(self._cards))
             name = self._left.pop(0)
+            tried += 1
             fault = None if name in scene.busy else self._kinds[name][1](scene)
             if fault is not None:
                 return fault
