@@ -25,8 +25,8 @@ from kowalski.testing.faults.night import Sender
 DRAIN_SECONDS = 300.0
 """So long after the last fault everything must be done."""
 LOOK_SECONDS = 1.0
-DEAL_SECONDS = 30.0
-"""So long is looked for a fault that is possible just now."""
+PATIENCE_SECONDS, DEAL_SECONDS = 10.0, 60.0
+"""So long is waited for the last kinds of a deck to be possible, and for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +124,11 @@ class Deck:
         TimeoutError
             If none is.
         """
-        deadline = time.monotonic() + DEAL_SECONDS
-        tried = 0
-        while time.monotonic() < deadline:
-            if tried == len(self._left):  # none is left, or none that is possible: Kafka may be away for a while
-                self._left += self.dice.sample(self._cards, len(self._cards))
+        begun = time.monotonic()
+        while (waited := time.monotonic() - begun) < DEAL_SECONDS:
+            if not self._left or waited > PATIENCE_SECONDS:  # none is possible: Kafka may be away for a while
+                self._left = self.dice.sample(self._cards, len(self._cards)) + self._left
             name = self._left.pop(0)
-            tried += 1
             fault = None if name in scene.busy else self._kinds[name][1](scene)
             if fault is not None:
                 return fault
