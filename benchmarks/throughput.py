@@ -55,9 +55,9 @@ class Drain:
         return 1000.0 * sum(self.cpu.values()) / self.alerts
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Build the options that say what is measured."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--survey", default="ZTF", help="whose alerts (default: ZTF)")
     parser.add_argument("--repeats", type=float, default=0.3, help="part of the alerts of an object seen before")
     parser.add_argument("--bare", action="store_true", help="no catalogs, no filters, no models")
@@ -71,9 +71,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bts", action="store_true", help="score with BTSbot, too")
     parser.add_argument("--no-models", action="store_true", help="no scores at all")
     parser.add_argument("--plain-catalogs", action="store_true", help="catalogs without HEALPix cells")
-    parser.add_argument("--rate", type=float, help="pace the alerts at so many a second and print latencies")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "kowalski-benchmark")
-    options = parser.parse_args()
+    return parser
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    known = parser(__doc__)
+    known.add_argument("--rate", type=float, help="pace the alerts at so many a second and print latencies")
+    return checked(known.parse_args())
+
+
+def checked(options: argparse.Namespace) -> argparse.Namespace:
+    """Spell out what some options mean for others."""
     if options.bare:
         options.rows = options.filters = 0
         options.no_models = True
@@ -138,11 +148,15 @@ class Benchmark:
             finally:
                 broker.stop()
 
-    def drain(self, topic: str, n: int) -> Drain:
-        """Put ``n`` alerts onto a new topic, then let the broker take them; only the latter is measured."""
+    def empty(self) -> None:
+        """Take away what earlier drains have stored."""
         for name in (self.survey.alerts, self.survey.objects):
             self.data[name].delete_many({})
         self.system[names.OUTBOX].delete_many({})
+
+    def drain(self, topic: str, n: int) -> Drain:
+        """Put ``n`` alerts onto a new topic, then let the broker take them; only the latter is measured."""
+        self.empty()
         stream.ensure_topic(self.settings, topic, self.options.partitions)
         self._await(lambda: topic in self._report().get("topics", ()), 60)
         os.kill(self.processes["broker"], signal.SIGSTOP)

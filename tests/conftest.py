@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from pymongo import MongoClient
 
 from kowalski.archive.client import Role, connect
@@ -32,6 +34,12 @@ from kowalski.runtime import accounts
 from kowalski.testing import instance as instances
 from kowalski.testing import services
 from kowalski.testing.skyportal.process import Standin
+
+# The same examples in every run, however slow the machine is: what is found at random belongs to the long fuzz runs.
+hypothesis_settings.register_profile(
+    "kowalski", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("kowalski")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

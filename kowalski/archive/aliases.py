@@ -8,6 +8,7 @@ both sides. The other side is written first: an object that names its alias is n
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from kowalski.archive.catalogs import Catalog
 from kowalski.archive.client import Document
 from kowalski.config import Settings
 from kowalski.config.settings import CrossMatch
-from kowalski.science.coordinates import ALERT_ORDER, Floats
+from kowalski.science.coordinates import ALERT_ORDER, Floats, healpix_cones
 from kowalski.surveys import SURVEYS
 from kowalski.surveys.base import Survey
 
@@ -81,11 +82,12 @@ class Aliases:
             The aliases that objects have already; may lack some.
         """
         mine: dict[str, Document] = {}
+        cones = functools.partial(healpix_cones, ra, dec)
         for name, catalog in self._others.items():
             if not self._is_peopled(name, catalog.collection):
                 continue
             theirs: dict[str, list[str]] = {}
-            for object_id, found in zip(object_ids, catalog.match(ra, dec), strict=True):
+            for object_id, found in zip(object_ids, catalog.match(ra, dec, cones), strict=True):
                 named = [match["_id"] for match in found]
                 news = [alias for alias in named if alias not in known.get(object_id, {}).get(name, ())]
                 for alias in news:

@@ -1,14 +1,15 @@
 """Catalogs of the data database, and which of their sources lie near given positions: one query per catalog.
 
-A catalog that carries HEALPix cells (fields ``coordinates.hpx_<order>`` with an index) is asked for the nine cells
-around each position, which costs a tenth of a geometric search; one without is searched by ``$geoWithin``.
+A catalog that carries HEALPix cells (fields ``coordinates.hpx_<order>`` with an index) is asked for the cells that
+the cones touch, which costs a tenth of a geometric search; one without is searched by ``$geoWithin``.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,15 +21,20 @@ from kowalski.archive import indexes
 from kowalski.archive.client import Document
 from kowalski.config.settings import CrossMatch, Latest
 from kowalski.science import pairs
-from kowalski.science.coordinates import Floats, best_order, healpix_field, healpix_neighbourhood, separation
+from kowalski.science.coordinates import Cells, Floats, best_order, healpix_cones, healpix_field, separation
 from kowalski.science.galaxies import ELLIPSES, NEARBY, DistanceRule
 
 Matches = list[list[Document]]
 """For each position the matching documents, nearest first."""
 
+Cones = Callable[[float, int], Cells]
+"""Gives the cells around the positions, by radius in arcsec and order: `kowalski.science.coordinates.healpix_cones`."""
+
 ARCSEC = {"arcsec": 1.0, "arcmin": 60.0, "deg": 3600.0, "rad": math.degrees(3600.0)}
 MARGIN = 1.0 + 1e-6
 """Widens MongoDB's own cone a little: the exact cut is made on the separation."""
+AT_ONCE = 100_000
+"""Sources that MongoDB is asked for at a time: as many as fit into its reply."""
 POSITION, CELL = "_position", "_cell"
 
 
@@ -59,7 +65,7 @@ class Catalog:
         """Radius of the cone, arcsec."""
         return radius_arcsec(self.declared)
 
-    def match(self, ra: Floats, dec: Floats) -> Matches:
+    def match(self, ra: Floats, dec: Floats, cones: Cones) -> Matches:
         """Find the sources near each position."""
         if not ra.size:
             return []
@@ -67,7 +73,7 @@ class Catalog:
             documents = self._query({"$or": [_cone(a, d, self.radius) for a, d in zip(ra, dec, strict=True)]}, None)
             candidates = pairs.every(ra.size, len(documents))
         else:
-            around = healpix_neighbourhood(ra, dec, self.order)
+            around = cones(self.radius, self.order)
             cells = np.unique(around[around >= 0]).tolist()
             field = healpix_field(self.order)
             documents = self._query({field: {"$in": cells}}, f"${field}")
@@ -104,7 +110,7 @@ class Catalog:
             stages.append({"$unset": unnamed})
         if self.declared.latest is not None:
             stages += _newest_only(self.declared.latest)
-        return list(self.collection.aggregate(stages))
+        return self.collection.aggregate(stages, batchSize=AT_ONCE).to_list()
 
     def _rule(self) -> DistanceRule | None:
         declared = self.declared
@@ -156,6 +162,12 @@ def _add_nearby(matches: Matches, rule: DistanceRule, ra: Floats, dec: Floats) -
             found.insert(place, rule.measured(galaxy, arcsec))
 
 
+def _matched(catalogs: Mapping[str, Catalog], ra: Floats, dec: Floats) -> dict[str, Matches]:
+    """Match positions with catalogs; those with the same radius and order share the cells that are looked into."""
+    cones = functools.cache(functools.partial(healpix_cones, ra, dec))
+    return {name: catalog.match(ra, dec, cones) for name, catalog in catalogs.items()}
+
+
 class Catalogs:
     """The catalogs with which a survey's alerts are matched.
 
@@ -175,7 +187,7 @@ class Catalogs:
     def match(self, ra: Floats, dec: Floats) -> dict[str, Matches]:
         """Match positions with every catalog; each position has a list for every usable catalog, empty if no match."""
         self.refresh()
-        return {name: catalog.match(ra, dec) for name, catalog in self._present.items()}
+        return _matched(self._present, ra, dec)
 
     @property
     def any_grow(self) -> bool:
@@ -186,7 +198,7 @@ class Catalogs:
         """Match positions of known objects with those catalogs that grow, and are declared so."""
         self.refresh()
         growing = {name: catalog for name, catalog in self._present.items() if catalog.declared.refresh}
-        return {name: catalog.match(ra, dec) for name, catalog in growing.items()}
+        return _matched(growing, ra, dec)
 
     def refresh(self) -> None:
         """Look up which catalogs are there, if that is due: so that `missing` tells it before the first match, too."""

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from bson.int64 import Int64
+
 from kowalski.surveys.base import History
 
 Row = dict[str, Any]
@@ -17,6 +19,7 @@ Rank = tuple[Any, ...]
 # MongoDB's order of types, for those that measurements have.
 _NULL, _NUMBER, _STRING, _OBJECT, _ARRAY, _BYTES, _BOOL, _DATE = 5, 10, 15, 20, 25, 30, 40, 45
 _NAN = _NUMBER, (0, 0)
+_PLAIN = frozenset({int, float, Int64, str, bytes, type(None)})
 
 
 def merge(history: History, rows: Iterable[Row]) -> list[Row]:
@@ -35,7 +38,13 @@ def merge(history: History, rows: Iterable[Row]) -> list[Row]:
 
 def sort_key(history: History, row: Row) -> Rank:
     """Where ``row`` belongs in its history; rows of one key, and only they, have the same place."""
-    return tuple([_scalar(row.get(name)) for name in history.key])
+    # Written out, because it is asked of every row, and nearly all values are numbers.
+    return tuple(
+        [
+            (_NUMBER, (1, value)) if (type(value) is float or type(value) is int) and value == value else _scalar(value)
+            for value in map(row.get, history.key)
+        ]
+    )
 
 
 def news(history: History, stored: Iterable[Row], rows: Iterable[Row]) -> list[Row]:
@@ -53,14 +62,16 @@ def _replaces(history: History, row: Row, present: Row) -> bool:
     """Whether ``row`` ranks before ``present``, a row of its key; that they are equal is the usual case."""
     if row is present:
         return False
-    # For Python True is 1 and the order of fields does not count; for MongoDB it is otherwise.
-    if row == present and list(row) == list(present) and _types(row) == _types(present):
+    # For Python True is 1 and the order of fields does not count; for MongoDB it is otherwise. (How a number is
+    # stored counts for neither: 64-bit integers come back from MongoDB as a type of their own.)
+    if row == present and list(row) == list(present) and _flags(row) == _flags(present):
         return False
     return _rank(history, row) < _rank(history, present)
 
 
-def _types(row: Row) -> list[type]:
-    return [type(value) for value in row.values()]
+def _flags(row: Row) -> list[str | None]:
+    """What tells values apart that are equal for Python: truth values, and what may hold some."""
+    return [None if type(value) in _PLAIN else repr(value) for value in row.values()]
 
 
 def _rank(history: History, row: Row) -> Rank:

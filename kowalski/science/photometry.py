@@ -169,14 +169,18 @@ def magnitudes(flux: Any, error: Any) -> dict[str, float]:
         ``diffmaglim``, the limiting magnitude at five sigma; for a flux other than 0 also ``magpsf`` and ``sigmapsf``
         of its absolute value, and ``isdiffpos``, whether it is positive. What can't be computed is left out.
     """
+    # Plain floats first: this is asked of each of the hundreds of rows that a packet brings.
     derived: dict[str, float] = {}
-    if isinstance(error, NUMBERS) and 0.0 < error < math.inf:
+    known = (type(error) is float or isinstance(error, NUMBERS)) and 0.0 < error < math.inf
+    if known:
         derived["diffmaglim"] = NANOJANSKY - 2.5 * math.log10(LIMIT_SIGMA * error)
-    if isinstance(flux, NUMBERS) and 0.0 < abs(flux) < math.inf:
-        derived["magpsf"] = NANOJANSKY - 2.5 * math.log10(abs(flux))
-        derived["isdiffpos"] = flux > 0.0
-        if "diffmaglim" in derived:
-            derived["sigmapsf"] = POGSON * error / abs(flux)
+    if type(flux) is float or isinstance(flux, NUMBERS):
+        size = abs(flux)
+        if 0.0 < size < math.inf:
+            derived["magpsf"] = NANOJANSKY - 2.5 * math.log10(size)
+            derived["isdiffpos"] = flux > 0.0
+            if known:
+                derived["sigmapsf"] = POGSON * error / size
     return derived
 
 

@@ -99,8 +99,9 @@ def _identifier(packet: Record, kind: str) -> int | None:
 
 def _common(source: Record) -> dict[str, Any]:
     """What measurements of all surveys have, under the same names."""
-    derived: dict[str, Any] = {"jd": jd_of_tai(source["midpointMjdTai"]), "fid": source.get("band")}
-    return derived | magnitudes(source.get("psfFlux"), source.get("psfFluxErr"))
+    derived: dict[str, Any] = magnitudes(source.get("psfFlux"), source.get("psfFluxErr"))
+    derived["jd"], derived["fid"] = jd_of_tai(source["midpointMjdTai"]), source.get("band")
+    return derived
 
 
 def _row(row: Record) -> Record:

@@ -81,26 +81,38 @@ def test_documents_have_the_archives_shape() -> None:
     assert set(document["geocentricmeanecliptic"]) == {"lambda", "beta"}
 
 
-@pytest.mark.parametrize(("order", "radius"), [(16, 2.0), (14, 8.0), (8, 300.0), (8, 512.0)])
-@pytest.mark.parametrize("region", ["pole", "corner", "seam", "anywhere"])
-def test_nine_cells_hold_every_neighbour(order: int, radius: float, region: str) -> None:
+@pytest.mark.parametrize(("order", "radius"), [(16, 0.5), (16, 2.0), (14, 8.0), (8, 20.0), (8, 300.0), (8, 512.0)])
+@pytest.mark.parametrize("region", ["pole", "corner", "seam", "belt", "anywhere"])
+def test_cells_around_a_position_hold_every_neighbour(order: int, radius: float, region: str) -> None:
     """Also at the poles, at the eight points where only eight cells meet, and on the seams of the polar caps."""
     rng = np.random.default_rng(order)
-    n = 100_000
+    n = 50_000
     ra, dec = rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
+    belt = np.degrees(np.arcsin(2 / 3)) * rng.choice([1, -1], n)
     if region == "pole":
         dec = np.clip(90.0 - rng.exponential(1.0, n) * rng.choice([1e-3, 0.1, 1.0, 10.0], n), -90, 90)
     elif region == "corner":
-        ra = (rng.choice([0, 90, 180, 270], n) + rng.normal(0, 1e-3, n)) % 360
-        dec = np.degrees(np.arcsin(2 / 3)) * rng.choice([1, -1], n) + rng.normal(0, 1e-3, n)
+        ra, dec = (rng.choice([0, 90, 180, 270], n) + rng.normal(0, 1e-3, n)) % 360, belt + rng.normal(0, 1e-3, n)
+    elif region == "belt":
+        dec = belt + rng.normal(0, 1, n)
     elif region == "seam":
         ra, dec = (rng.choice([0, 90, 180, 270], n) + rng.normal(0, 0.01, n)) % 360, rng.uniform(42, 90, n)
     edge = SkyCoord(ra, dec, unit="deg").directional_offset_by(
         rng.uniform(0, 360, n) * u.deg, radius * 0.999999 * u.arcsec
     )
-    around = coordinates.healpix_neighbourhood(ra, dec, order)
     cells = coordinates.healpix_cells(edge.ra.deg, edge.dec.deg, order)
-    assert (around == cells[:, None]).any(axis=1).all()
+    nine = coordinates.healpix_neighbourhood(ra, dec, order)
+    assert (nine == cells[:, None]).any(axis=1).all()
+    touched = coordinates.healpix_cones(ra, dec, radius, order)
+    assert (touched == cells[:, None]).any(axis=1).all()
+    assert ((touched == nine) | (touched == -1)).all()
+
+
+def test_a_cone_touches_fewer_cells_than_there_are_around_it() -> None:
+    rng = np.random.default_rng(1)
+    ra, dec = rng.uniform(0, 360, 1000), rng.uniform(-60, 60, 1000)
+    assert (coordinates.healpix_cones(ra, dec, 300.0, 8) >= 0).sum(axis=1).mean() < 3.5
+    assert (coordinates.healpix_cones(ra, dec, 2.0, 16) >= 0).sum(axis=1).mean() < 5.5
 
 
 def test_best_order_is_the_finest_that_serves_the_radius() -> None:

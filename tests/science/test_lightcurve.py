@@ -41,6 +41,8 @@ def canonical(found: Sequence[Row]) -> list[list[tuple[str, str, Any]]]:
     """Rows in a form in which NaN equals NaN, 1 equals 1.0, True is not 1, and the order of fields counts."""
 
     def value(one: Any) -> tuple[str, Any]:
+        if isinstance(one, list):
+            return "list", list(map(value, one))
         if isinstance(one, bool) or not isinstance(one, int | float):
             return type(one).__name__, one
         return "number", "nan" if math.isnan(one) else one
@@ -85,6 +87,7 @@ def test_parts_may_be_merged_in_any_grouping(one: list[Row], two: list[Row], thr
 @example([{"jd": NAN}], [{"jd": float("nan")}])
 @example([{"jd": 1, "flux": True}], [{"jd": 1, "flux": 1}])
 @example([{"jd": 1, "flux": 1}], [{"jd": 1, "flux": True}])
+@example([{"jd": 1, "flux": [True]}], [{"jd": 1, "flux": [1]}])
 def test_news_are_what_changes_the_stored_rows(stored: list[Row], sent: list[Row]) -> None:
     stored, sent = lightcurve.merge(HISTORY, stored), lightcurve.merge(HISTORY, sent)
     both = lightcurve.merge(HISTORY, stored + sent)

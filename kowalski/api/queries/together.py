@@ -27,6 +27,7 @@ from kowalski.science.coordinates import (
     Floats,
     best_order,
     healpix_cells,
+    healpix_cones,
     healpix_field,
     healpix_neighbourhood,
 )
@@ -149,7 +150,7 @@ class Together:
         return count if self.order is not None else max(GROUP, math.ceil(count / STAGES))
 
     def _match(self, positions: Sequence[Position]) -> Stage:
-        where = _circles(self.cone, positions) if self.order is None else _cells(positions, self.order)
+        where = _circles(self.cone, positions) if self.order is None else _cells(self.cone, positions, self.order)
         return {"$match": {"$and": [where, self.part.filter]} if self.part.filter else where}
 
 
@@ -158,8 +159,8 @@ def _circles(cone: Cone, positions: Sequence[Position]) -> Stage:
     return {"$or": [{FIELD: {"$geoWithin": {"$centerSphere": [position.point, radius]}}} for position in positions]}
 
 
-def _cells(positions: Sequence[Position], order: int) -> Stage:
-    around = healpix_neighbourhood(*_arrays(positions), order)
+def _cells(cone: Cone, positions: Sequence[Position], order: int) -> Stage:
+    around = healpix_cones(*_arrays(positions), cone.arcsec, order)
     return {healpix_field(order): {"$in": np.unique(around[around >= 0]).tolist()}}
 
 
