@@ -19,6 +19,8 @@ SCHEMAS = "schemas"
 KNOWN_OBJECTS = "known_objects"
 LEASES = "leases"
 REPROCESSING = "reprocessing"
+LOADS = "loads"
+"""How far the loading of catalogs has got."""
 MARKS = "marks"
 """How far work has got that goes on now and then."""
 FETCHED_FILES = "fetched_files"
@@ -40,6 +42,7 @@ SYSTEM = frozenset(
         KNOWN_OBJECTS,
         LEASES,
         REPROCESSING,
+        LOADS,
         MARKS,
         FETCHED_FILES,
     }

@@ -31,9 +31,10 @@ Orders = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the group of commands."""
-    group = typer.Typer(help="Catalogs that alerts are matched with: list, index.", no_args_is_help=True)
+    group = typer.Typer(help="Catalogs that alerts are matched with: list, index, drop.", no_args_is_help=True)
     group.command("list")(list_)
     group.command()(index)
+    group.command()(drop)
     app.add_typer(group, name="catalogs")
 
 
@@ -92,6 +93,27 @@ def index(name: Name, order: Orders = None) -> None:
             done = add_cells(data[name], orders, lambda n, total: bar.update(task, completed=n, total=max(n, total)))
     told = " and ".join(map(str, sorted(set(orders), reverse=True)))
     output().print(f"{done:,} sources of {name} carry cells of order {told}", markup=False)
+
+
+def drop(
+    name: Name, yes: Annotated[bool, typer.Option("--yes", help="Don't ask whether that is meant.")] = False
+) -> None:
+    """Take a catalog out of the archive, with its indexes and what is known of how it was loaded."""
+    from kowalski.archive import client, inventory, loads
+    from kowalski.surveys import collections
+
+    current = settings()
+    with client.connect(current) as connection:
+        data = client.data_database(connection, current)
+        there = {entry.name: entry.rows for entry in inventory.take(data, {}, collections())}
+        if name not in there:
+            known = f"there are {', '.join(there)}" if there else "there are none"
+            raise typer.BadParameter(f"no catalog {name} in the database {current.database.db}; {known}")
+        if not yes:
+            typer.confirm(f"Drop {name} with its {there[name]:,} sources?", abort=True, err=True)
+        data.drop_collection(name)
+        loads.forget(client.system_database(connection, current), name)
+    output().print(f"{name} is gone, with {there[name]:,} sources", markup=False)
 
 
 def _check(data: Database[dict[str, Any]], name: str, current: Settings) -> None:

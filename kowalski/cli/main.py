@@ -17,6 +17,7 @@ from kowalski.cli import (
     develop,
     down,
     filters,
+    ingest,
     logs,
     migrate,
     models,
@@ -48,7 +49,7 @@ config.defaults.yaml, instead of config.yaml.
 """
 COMMANDS = (
     up, down, status, top, logs, restart, run, stream, simulate, reprocess, deadletters, outbox, filters, catalogs,
-    models, schemas, users, watch, backup, seed, migrate, test, develop,
+    ingest, models, schemas, users, watch, backup, seed, migrate, test, develop,
 )  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
@@ -105,6 +106,7 @@ def _foreseen() -> tuple[type[Exception], ...]:
     from kowalski.broker.schemas import RegistryError, SchemaError
     from kowalski.broker.stream import StreamError
     from kowalski.dumps.errors import DumpError
+    from kowalski.ingesters.errors import IngestError
     from kowalski.migrations.registry import MigrationError
     from kowalski.ml.specs import ModelError
     from kowalski.runtime.errors import ServiceError
@@ -116,6 +118,7 @@ def _foreseen() -> tuple[type[Exception], ...]:
         RegistryError,
         SchemaError,
         ModelError,
+        IngestError,
         DumpError,
         MigrationError,
         WatcherError,

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Cells = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 ICRS_TO_GALACTIC = np.array(
     [

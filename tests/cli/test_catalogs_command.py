@@ -105,6 +105,17 @@ def test_what_cannot_be_indexed_is_said_in_a_sentence(run: Run, data: Database[D
         assert "Traceback" not in done.output
 
 
+def test_a_catalog_is_dropped_if_that_is_meant(run: Run, data: Database[Document]) -> None:
+    assert run("drop", "CLU").exit_code == 1, "nobody said yes"
+    assert "CLU" in data.list_collection_names()
+    done = run("drop", "CLU", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "CLU is gone, with 3 sources" in done.stdout
+    assert "CLU" not in data.list_collection_names()
+    assert run("drop", "ZTF_alerts", "--yes").exit_code == 2, "alerts are no catalog"
+    assert data["ZTF_alerts"].count_documents({}) == 3
+
+
 def test_a_wide_radius_needs_an_index_of_positions_only(data: Database[Document], settings: Settings) -> None:
     entries = {entry.name: entry for entry in inventory.take(data, settings.database.xmatch, ["ZTF_alerts"])}
     assert "ZTF_alerts" not in entries

@@ -1,0 +1,88 @@
+"""Documents into a collection: what is there already stays as it is, what differs from it is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo import ReplaceOne, UpdateOne
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError
+
+from kowalski.archive.client import Document
+
+DUPLICATE = 11000
+RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+
+
+class Mode(Enum):
+    """What happens where a document of the same id is there."""
+
+    INSERT = "insert"
+    """The one that is there stays; another content is refused."""
+    REPLACE = "replace"
+    MERGE = "merge"
+    """Its fields are added to those that are there."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What came of some documents; ``refused`` by their place in the batch, with the reason."""
+
+    new: int = 0
+    present: int = 0
+    refused: list[tuple[int, str]] = field(default_factory=list)
+
+
+def write(collection: Collection[Document], documents: list[bytes], mode: Mode) -> Written:
+    """Write documents, each with an ``_id``, in one unordered bulk; may be repeated."""
+    if not documents:
+        return Written()
+    if mode is Mode.INSERT:
+        return _insert(collection, documents)
+    changes: list[Any] = [_change(document, mode) for document in documents]
+    done = collection.bulk_write(changes, ordered=False)
+    return Written(done.upserted_count, len(documents) - done.upserted_count)
+
+
+def compare(collection: Collection[Document], documents: list[bytes], places: list[int]) -> list[tuple[int, str]]:
+    """Tell which of the documents at some places are not in the collection as they are, and why."""
+    ids = {place: RawBSONDocument(documents[place])["_id"] for place in places}
+    found = collection.with_options(codec_options=RAW).find({"_id": {"$in": list(ids.values())}})
+    stored = {document["_id"]: document.raw for document in found}
+    differing = []
+    for place, _id in ids.items():
+        if _id not in stored:
+            differing.append((place, f"it is not stored (_id {_id})"))
+        elif stored[_id] != documents[place]:
+            differing.append((place, f"another row has its _id {_id}"))
+    return differing
+
+
+def _insert(collection: Collection[Document], documents: list[bytes]) -> Written:
+    raw: list[Any] = [RawBSONDocument(document) for document in documents]
+    try:
+        collection.insert_many(raw, ordered=False)
+    except BulkWriteError as error:
+        details = error.details or {}
+        if details.get("writeConcernErrors"):
+            raise
+        failed = details["writeErrors"]
+        doubled = [each["index"] for each in failed if each["code"] == DUPLICATE]
+        refused = compare(collection, documents, doubled)
+        present = len(doubled) - len(refused)
+        refused += [(each["index"], each["errmsg"]) for each in failed if each["code"] != DUPLICATE]
+        return Written(details["nInserted"], present, refused)
+    return Written(len(documents))
+
+
+def _change(document: bytes, mode: Mode) -> Any:
+    decoded = bson.decode(document)
+    where = {"_id": decoded["_id"]}
+    if mode is Mode.REPLACE:
+        return ReplaceOne(where, decoded, upsert=True)
+    return UpdateOne(where, {"$set": {name: value for name, value in decoded.items() if name != "_id"}}, upsert=True)
