@@ -89,7 +89,7 @@ def drain_rate(own: stage.Stage, folder: Path, count: int) -> float:
 
 
 def flow(own: stage.Stage, folder: Path, survey: Survey, rate: float, minutes: float) -> Iterator[Sender]:
-    """Send alerts at a pace, a night a minute, until the time is over."""
+    """Send alerts at a pace until the time is over; those of each minute are of another night, so that they differ."""
     taken: set[int] = set()
     end = time.monotonic() + 60 * minutes
     number = 0
@@ -99,7 +99,7 @@ def flow(own: stage.Stage, folder: Path, survey: Survey, rate: float, minutes: f
         when = night.FIRST_NIGHT + timedelta(days=number)
         packets = folder / str(number)
         own.put_sources([night.make(survey, packets, max(1, int(rate * seconds)), 1000 + number, when, taken)])
-        sender = Sender(own.settings, survey, when, sorted(packets.glob("*.avro")), rate)
+        sender = Sender(own.settings, survey, night.FIRST_NIGHT, sorted(packets.glob("*.avro")), rate)
         sender.start()
         yield sender
         sender.join()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import date
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from rich.console import Console
 
 from kowalski.archive import names
 from kowalski.archive.client import data_database, system_database
-from kowalski.surveys.base import Alert
-from kowalski.testing.faults import campaign, checker, kinds, report, stage
+from kowalski.surveys.base import Alert, Survey
+from kowalski.testing.faults import campaign, checker, kinds, night, report, stage
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -73,7 +76,7 @@ def test_nothing_is_lost_half_done_or_doubled(done: campaign.Round) -> None:
 
 
 def test_the_checker_finds_what_is_wrong(own: stage.Stage, content: Content) -> None:
-    """The last: it damages the archive in every way that the checker looks for, and looks again."""
+    """It damages the archive in every way that the checker looks for, and looks again."""
     data, system = data_database(own.client, own.settings), system_database(own.client, own.settings)
     survey = own.surveys[0]
     alerts, objects = data[survey.alerts], data[survey.objects]
@@ -105,6 +108,67 @@ def test_the_checker_counts_passes_at_skyportal(own: stage.Stage, content: Conte
     found = checker.check(content, own.surveys, data, system, portal, own.filters)
     assert any(f"{twice['passing_alert_id']}: at SkyPortal 2 times" in text for text in found.doubled)
     assert any(f"{never['passing_alert_id']}: its pass never reached SkyPortal" in text for text in found.lost)
+
+
+POISON = 100
+
+
+def filter_that_takes_too_long(own: stage.Stage, sick: Survey) -> None:
+    added = {
+        "$reduce": {"input": {"$range": [0, 3_000_000]}, "initialValue": 0, "in": {"$add": ["$$value", "$candid"]}}
+    }
+    own.add_filter(sick, 500, [{"$match": {"$expr": {"$gt": [added, 0]}}}])
+
+
+def skyportal_down(own: stage.Stage, sick: Survey) -> None:
+    own.portal.fail({"status": 503})
+
+
+def partition_of_poison(own: stage.Stage, sick: Survey) -> None:
+    producer = Producer({"bootstrap.servers": own.settings.kafka.servers})
+    for number in range(POISON):
+        producer.produce(sick.topic_of(NIGHTS[partition_of_poison]), b"poison %d" % number, partition=0)
+    assert producer.flush(60) == 0
+
+
+Trouble = Callable[[stage.Stage, Survey], None]
+TROUBLES: tuple[Trouble, ...] = (filter_that_takes_too_long, skyportal_down, partition_of_poison)
+NIGHTS = {trouble: date(2025, 1, 1 + number) for number, trouble in enumerate(TROUBLES)}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
+def test_no_survey_suffers_from_anothers_trouble(own: stage.Stage, place: Path, trouble: Trouble) -> None:
+    """The last ones: they leave dead letters."""
+    sick, well = own.surveys[:2]
+    data, system = data_database(own.client, own.settings), system_database(own.client, own.settings)
+    senders, sent = [], {}
+    for survey in (sick, well):
+        folder, taken = place / f"{trouble.__name__}-{survey.name}", set[int]()
+        night.make(survey, folder, 40, 900 + TROUBLES.index(trouble), NIGHTS[trouble], taken)
+        senders.append(night.Sender(own.settings, survey, NIGHTS[trouble], sorted(folder.glob("*.avro")), 40.0))
+        sent[survey.name] = taken
+    trouble(own, sick)
+    try:
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        for survey in (well, sick):
+            mine = {"_id": {"$in": list(sent[survey.name])}}
+            stored = partial(data[survey.alerts].count_documents, mine)
+            own.instance.wait(lambda: stored() == len(sent[survey.name]), "alerts are missing")  # noqa: B023
+    finally:
+        own.portal.fail()
+    passed = [{"survey": well.name, "candid": candid} for candid in sent[well.name] if checker.passes(candid)]
+    own.instance.wait(
+        lambda: system[names.OUTBOX].count_documents({"_id": {"$in": passed}}) == len(passed), "passes are missing"
+    )
+    assert passed
+    assert system[names.DEAD_LETTERS].count_documents({"survey": well.name}) == 0
+    refused = partial(system[names.DEAD_LETTERS].count_documents, {"survey": sick.name})
+    own.instance.wait(
+        lambda: refused() == (POISON if trouble is partition_of_poison else 0), "dead letters are not what they must be"
+    )
 
 
 def test_a_report_grows_and_sums_up(tmp_path: Path) -> None:

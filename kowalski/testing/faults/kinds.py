@@ -224,7 +224,7 @@ def add_partition(scene: Scene) -> Fault | None:
 
 def next_night(scene: Scene) -> Fault | None:
     """Have a survey's alerts go on in a topic that did not exist before, as at midnight UTC."""
-    waiting = [sender for sender in scene.senders if not sender.has_changed]
+    waiting = [sender for sender in scene.senders if not sender.has_changed and sender.has_more]
     if not waiting:
         return None
     sender = scene.dice.choice(waiting)

@@ -69,6 +69,11 @@ class Sender:
         """The topic to which packets go at the moment."""
         return self.survey.topic_of(self._night)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether enough packets are left that some would go to a topic named now."""
+        return len(self._left) > 2 * max(1, int(self._rate * PIECE_SECONDS))
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()

@@ -70,14 +70,17 @@ class Stage:
         self.instance.cli("up")
 
     def prepare(self) -> None:
-        """Give each survey a filter, and have the workers know the catalog."""
-        token = self._log_in()
+        """Give each survey a filter."""
         for number, survey in enumerate(self.surveys, FIRST_FILTER):
-            body = {"filter_id": number, "group_id": checker.GROUP, "catalog": survey.alerts}
-            body |= {"permissions": [1, 2, 3], "pipeline": checker.pipeline()}
-            url, headers = f"{self.instance.url}/api/filters", {"Authorization": token}
-            httpx.post(url, json=body, headers=headers, timeout=30).raise_for_status()
+            self.add_filter(survey, number, checker.pipeline())
             self.filters[survey.name] = number
+
+    def add_filter(self, survey: Survey, number: int, stages: Sequence[Mapping[str, Any]]) -> None:
+        """Add a filter, through the API as users do."""
+        body = {"filter_id": number, "group_id": checker.GROUP, "catalog": survey.alerts}
+        body |= {"permissions": [1, 2, 3], "pipeline": list(stages)}
+        url, headers = f"{self.instance.url}/api/filters", {"Authorization": self._log_in()}
+        httpx.post(url, json=body, headers=headers, timeout=30).raise_for_status()
 
     def put_sources(self, places: Sequence[Places]) -> None:
         """Put a catalog source at the place of every object, so that each must have its match."""
