@@ -128,6 +128,8 @@ def install(command, arguments):  # type: (str | None, list[str]) -> None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         put("core", afresh)
+        if "--docker" in arguments:
+            return  # images have packages of their own
         if command in NEED_MODELS and (afresh or not is_installed("models")) and wants_tensorflow(arguments):
             put("models", afresh)
         if command in NEED_TESTS:

@@ -17,16 +17,34 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the group of commands."""
     group = typer.Typer(help="Run one part of the system in the foreground.", no_args_is_help=True)
-    for command in (api, scheduler, worker, broker, courier):
+    for command in (setup, api, scheduler, worker, cluster, broker, courier):
         group.command()(command)
     app.add_typer(group, name="run")
 
 
+def setup() -> None:
+    """Make accounts in MongoDB and models ready, then end: once before the rest starts."""
+    from kowalski.cli.console import Progress
+    from kowalski.cli.up import prepare_models
+    from kowalski.config.secrets import Secrets
+    from kowalski.runtime import lifecycle
+
+    Secrets.ensure(settings().path.run)
+    current = settings()
+    with Progress() as progress:
+        progress.begin("preparing MongoDB")
+        lifecycle.prepare(current)
+        progress.ready("MongoDB: accounts are there")
+        prepare_models(current, progress)
+
+
 def api() -> None:
     """The HTTP API."""
-    from kowalski.runtime import programs
+    from kowalski.runtime import lifecycle, programs
 
-    _become(programs.api(settings()))
+    current = settings()
+    lifecycle.has_default_password(current)
+    _become(programs.api(current))
 
 
 def scheduler() -> None:
@@ -41,6 +59,22 @@ def worker() -> None:
     from kowalski.runtime import programs
 
     _become(programs.worker(settings()))
+
+
+def cluster(
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the job script or the manifest of the cluster, and submit nothing.")
+    ] = False,
+) -> None:
+    """Workers on Slurm or Kubernetes (dask.cluster), as many as there is work for."""
+    from kowalski.runtime import clusters, logs
+
+    current = settings()
+    if show:
+        typer.echo(clusters.description(current))
+        return
+    logs.configure(current)
+    clusters.run(current)
 
 
 def broker(

@@ -28,9 +28,15 @@ def register(app: typer.Typer) -> None:
 
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="Write everything as one JSON object.")] = False,
+    docker: Annotated[bool, typer.Option("--docker", help="The containers that `up --docker` has started.")] = False,
 ) -> None:
     """Tell the state of every service, the backlog, and what is missing; exit status 1 if something is down."""
+    from kowalski.runtime import compose
     from kowalski.runtime.status import gather
+
+    if docker:
+        compose.check()
+        raise typer.Exit(compose.status(settings(), as_json=as_json))
 
     found = gather(settings())
     console = output()

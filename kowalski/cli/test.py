@@ -14,6 +14,7 @@ PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 PROCESSES = 2
 CAMPAIGNS = {"--faults": "kowalski.testing.faults", "--fuzz": "kowalski.testing.fuzz"}
 """What is no test but may find what tests do not, by the option that runs it."""
+DOCKER = "--docker"
 RESULTS = {
     0: "All tests passed.",
     1: "Some tests failed.",
@@ -32,9 +33,15 @@ def test(context: typer.Context) -> None:
     """Run all tests, or those that the arguments (pytest's own) choose, e.g. `test tests/config -k legacy`.
 
     `test --faults [N]` runs a fault campaign and `test --fuzz [N]` feeds rubbish to the decoder, as much as you like;
-    both tell more with --help. All tests run in two processes side by side, each with servers of its own: most of the
-    time a test waits.
+    both tell more with --help. With --docker everything runs in a container. All tests run in two processes side by
+    side, each with servers of its own: most of the time a test waits.
     """
+    if DOCKER in context.args:
+        from kowalski.cli.console import settings
+        from kowalski.runtime import compose
+
+        compose.check()
+        raise typer.Exit(compose.test(settings(), [each for each in context.args if each != DOCKER]))
     if context.args and context.args[0] in CAMPAIGNS:
         module = CAMPAIGNS[context.args[0]]
         done = subprocess.run([sys.executable, "-m", module, *context.args[1:]], check=False)

@@ -20,15 +20,24 @@ def register(app: typer.Typer) -> None:
 
 def up(
     build: Annotated[bool, typer.Option("--build", help="Install the locked packages anew, and restart all.")] = False,
+    docker: Annotated[
+        bool, typer.Option("--docker", help="In containers; with --build their images are made anew.")
+    ] = False,
 ) -> None:
     """Install what is missing, start every service, and wait until each does its work."""
     from kowalski.config.secrets import Secrets
-    from kowalski.runtime import lifecycle
+    from kowalski.runtime import compose, lifecycle
+
+    if docker:
+        compose.check()
+        compose.up(settings(warn=True), build=build)
+        output().print("Everything runs; ./kowalski.py status --docker shows it.")
+        return
 
     Secrets.ensure(settings(warn=True).path.run)
     current = settings()  # now with the secrets just made
     with Progress() as progress:
-        _prepare_models(current, progress)
+        prepare_models(current, progress)
         lifecycle.start(current, progress, afresh=build)
     _show(current)
 
@@ -38,7 +47,7 @@ def build() -> None:
     output().print("The locked packages are installed.")
 
 
-def _prepare_models(current: Settings, progress: Progress) -> None:
+def prepare_models(current: Settings, progress: Progress) -> None:
     """Fetch and convert models; one that can't be had is no reason not to start."""
     from kowalski.ml.ready import ensure_ready
 

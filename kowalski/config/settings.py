@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from kowalski.config.deployment import Cluster, Docker, Kind
 from kowalski.config.fields import (
     Count,
     Duration,
@@ -167,6 +168,7 @@ class Kafka(Section):
 class Dask(Section):
     """The Dask cluster that does the work; ``scheduler_address`` names one that runs elsewhere."""
 
+    cluster: Cluster = Cluster()
     scheduler_address: Text | None = None
     host: Text = "127.0.0.1"
     scheduler_port: Port = 8786
@@ -178,14 +180,36 @@ class Dask(Section):
     lifetime_stagger: Duration | None = None
     lifetime_restart: bool = True
 
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Dask:
+        if (self.kind == "address") != (self.scheduler_address is not None):
+            needs = "needs" if self.kind == "address" else "has no use for"
+            raise ValueError(f"cluster.kind: {self.kind} {needs} scheduler_address")
+        if self.kind == "slurm" and self.host == "127.0.0.1":
+            raise ValueError("cluster.kind: slurm needs host, an address of this machine that its nodes can reach")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """Which kind of cluster it is."""
+        return self.cluster.kind or ("local" if self.scheduler_address is None else "address")
+
     @property
     def is_embedded(self) -> bool:
         """Whether `kowalski.runtime` starts scheduler and workers."""
-        return self.scheduler_address is None
+        return self.kind == "local"
+
+    @property
+    def listens_here(self) -> bool:
+        """Whether the scheduler listens on this machine."""
+        return self.kind in ("local", "slurm")
 
     @property
     def address(self) -> str:
         """The scheduler's address."""
+        if self.kind == "kubernetes":
+            own = self.cluster.kubernetes
+            return f"tcp://{own.name}-scheduler.{own.namespace}:8786"
         return self.scheduler_address or f"tcp://{self.host}:{self.scheduler_port}"
 
     @property
@@ -336,6 +360,7 @@ class Settings(Section):
     database: Database = Database()
     kafka: Kafka = Kafka()
     dask: Dask = Dask()
+    docker: Docker = Docker()
     broker: Broker = Broker()
     surveys: Surveys = Surveys()
     ml: MachineLearning = MachineLearning()
@@ -390,7 +415,7 @@ class Settings(Section):
             ports["database.port"] = self.database.port
         if self.kafka.is_embedded:
             ports |= {"kafka.port": self.kafka.port, "kafka.controller_port": self.kafka.controller_port}
-        if self.dask.is_embedded:
+        if self.dask.listens_here:
             ports["dask.scheduler_port"] = self.dask.scheduler_port
             if self.dask.dashboard_port is not None:
                 ports["dask.dashboard_port"] = self.dask.dashboard_port

@@ -31,7 +31,7 @@ LONGEST_STOP = 180.0
 """Seconds for all services to end, one after the other."""
 PAUSE = 0.2
 
-DEFAULT_ADMIN = ("admin", "admin")
+DEFAULT_PASSWORD = "admin"
 
 
 class Reporter(Protocol):
@@ -67,7 +67,8 @@ def start(settings: Settings, reporter: Reporter, *, afresh: bool = False) -> No
     ServiceError
         If something can't be started or doesn't become healthy.
     """
-    _check_admin(settings, reporter)
+    if has_default_password(settings):
+        reporter.note("the API's admin has the default password: set server.admin_password before others reach it")
     supervisor = Supervisor(settings)
     with alone(settings.path.run):
         if afresh:
@@ -128,16 +129,35 @@ def alone(run: Path) -> Iterator[None]:
         yield
 
 
-def _check_admin(settings: Settings, reporter: Reporter) -> None:
+def has_default_password(settings: Settings) -> bool:
+    """Whether the API's administrator has the default password.
+
+    Raises
+    ------
+    ServiceError
+        If so, and others can reach the API.
+    """
     server = settings.server
-    if (server.admin_username, server.admin_password) != DEFAULT_ADMIN and server.admin_password != DEFAULT_ADMIN[1]:
-        return
+    if server.admin_password != DEFAULT_PASSWORD:
+        return False
     if not server.is_loopback:
         raise ServiceError(
             f"server.host = {server.host!r} lets others reach the API, and its admin's password is the default; "
             "set server.admin_password, or server.host to 127.0.0.1"
         )
-    reporter.note("the API's admin has the default password: set server.admin_password before others reach it")
+    return True
+
+
+def prepare(settings: Settings) -> None:
+    """Make MongoDB ready where this instance's services are started by others.
+
+    Raises
+    ------
+    ServiceError
+        If it does not answer, refuses what is needed, or holds what this Kowalski can't work with.
+    """
+    mongod.prepare(settings)
+    _check_version(settings)
 
 
 def _start_foundation(service: Service, settings: Settings, supervisor: Supervisor, reporter: Reporter) -> None:
@@ -147,8 +167,7 @@ def _start_foundation(service: Service, settings: Settings, supervisor: Supervis
     if service.name == "mongod":
         if service.embedded:
             _await_process(service, supervisor)
-        mongod.prepare(settings)
-        _check_version(settings)
+        prepare(settings)
     else:
         kafka.wait_until_up(settings)
     await_health(service, settings, supervisor, reporter)

@@ -42,6 +42,10 @@ DASK = {
     "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL": "False",
     "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False",
 }
+WORKER_OPTIONS = (
+    "--death-timeout", "60", "--preload", "kowalski.broker.worker", "--preload", "kowalski.runtime.worker_guard",
+)  # fmt: skip
+"""Of every worker, wherever it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ def plan(settings: Settings, progress: Progress | None = None) -> list[Program]:
         programs.append(_kafka(settings, progress))
     if settings.dask.is_embedded:
         programs += [scheduler(settings), worker(settings)]
+    elif settings.dask.kind != "address":
+        programs.append(_cluster(settings))
     programs.append(api(settings))
     programs += [_broker(settings, survey) for survey in settings.enabled_surveys]
     if settings.delivers:
@@ -152,9 +158,7 @@ def worker(settings: Settings) -> Program:
     dask = settings.dask
     command = [sys.executable, "-m", "dask", "worker", dask.address, "--no-nanny", "--no-dashboard"]
     command += ["--nthreads", str(dask.threads_per_worker), "--memory-limit", dask.memory_limit]
-    command += ["--local-directory", str(settings.path.run / "dask"), "--death-timeout", "60"]
-    for preload in ("kowalski.broker.worker", "kowalski.runtime.worker_guard"):
-        command += ["--preload", preload]
+    command += ["--local-directory", str(settings.path.run / "dask"), *WORKER_OPTIONS]
     if dask.is_embedded:
         command += ["--host", dask.host]
     if dask.lifetime is not None:
@@ -171,6 +175,12 @@ def worker(settings: Settings) -> Program:
         copies=dask.workers,
         restart_on_success=dask.lifetime is None or dask.lifetime_restart,
     )
+
+
+def _cluster(settings: Settings) -> Program:
+    command = (sys.executable, "-m", "kowalski.cli", "run", "cluster")
+    seen = _fingerprint(settings.model_dump(mode="json"))
+    return Program("scheduler", command, 30, DASK | ONE_THREAD | seen, stop_seconds=60)
 
 
 def api(settings: Settings) -> Program:

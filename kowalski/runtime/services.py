@@ -37,7 +37,7 @@ def services(settings: Settings) -> list[Service]:
     found = [
         Service("mongod", _mongodb_address(settings), health.mongodb, settings.database.is_embedded),
         Service("kafka", settings.kafka.servers, health.kafka, settings.kafka.is_embedded),
-        Service("scheduler", dask.address, health.scheduler, dask.is_embedded),
+        Service("scheduler", dask.address, health.scheduler, dask.kind != "address"),
         Service(programs.WORKER, "", health.workers, dask.is_embedded),
         Service("api", f"http://{server.host}:{server.port}", health.api),
     ]
