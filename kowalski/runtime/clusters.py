@@ -71,12 +71,13 @@ def _open(settings: Settings) -> Any:
         return cluster(custom_cluster_spec=manifest(settings), namespace=own.namespace)
     _require_jobs(settings)
     dask = settings.dask
-    options: dict[str, Any] = {"host": dask.host, "port": dask.scheduler_port}
-    options |= (
-        {"dashboard": False}
-        if dask.dashboard_port is None
-        else {"dashboard_address": f"{dask.host}:{dask.dashboard_port}"}
-    )
+    port = 0 if dask.dashboard_port is None else dask.dashboard_port
+    options = {
+        "host": dask.host,
+        "port": dask.scheduler_port,
+        "dashboard": dask.dashboard_port is not None,
+        "dashboard_address": f"{dask.host}:{port}",  # it serves figures and health in either case
+    }
     return _package("dask_jobqueue").SLURMCluster(scheduler_options=options, name="kowalski", **_job(settings))
 
 
@@ -161,11 +162,8 @@ def manifest(settings: Settings) -> Manifest:
 
 def _pod(settings: Settings, container: Manifest) -> Manifest:
     own = settings.dask.cluster.kubernetes
-    files = [
-        ("config", f"{SECRETS}/config.yaml", "config.yaml"),
-        ("config", "/kowalski/run/secrets.json", "secrets.json"),
-    ]
-    mounts = [{"name": "config", "mountPath": path, "subPath": part, "readOnly": True} for path, part in files]
+    files = {f"{SECRETS}/config.yaml": "config.yaml", "/kowalski/run/secrets.json": "secrets.json"}
+    mounts = [{"name": "config", "mountPath": path, "subPath": part, "readOnly": True} for path, part in files.items()]
     variables = DASK | ONE_THREAD | WORKER_MEMORY | {"KOWALSKI_CONFIG": f"{SECRETS}/config.yaml"}
     variables |= {"KOWALSKI_PATH__RUN": "/kowalski/run", "DASK_LOGGING__KOWALSKI": settings.logging.level}
     common: Manifest = {

@@ -150,9 +150,7 @@ def _user() -> int:
 def _run(settings: Settings, *arguments: str, check: bool = True) -> int:
     done = subprocess.run(command(settings, *arguments), env=environment(settings), cwd=PROJECT, check=False)
     if check and done.returncode != 0:
-        raise ServiceError(
-            f"`docker compose {arguments[0]}` ended with status {done.returncode}; it has said why above"
-        )
+        raise ServiceError(f"`docker compose {arguments[0]}` has failed ({done.returncode}); it has said why above")
     return done.returncode
 
 

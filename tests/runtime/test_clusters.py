@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import importlib
 import os
 import signal
 import subprocess
@@ -24,7 +24,8 @@ from kowalski.testing import services as testing
 SBATCH = """\
 #!/bin/sh
 # Slurm's stand-in: a job is a process of this machine, and its number that of the process.
-bash "$1" > "{folder}/job.out" 2>&1 &
+cp "$1" "{folder}/job.sh"
+bash "{folder}/job.sh" > "{folder}/job.out" 2>&1 &
 echo $! >> "{folder}/jobs"
 echo "Submitted batch job $!"
 """
@@ -119,8 +120,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def missing(name: str, *_: Any) -> Any:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(clusters.importlib, "import_module", missing)
-    assert builtins.__import__  # the modules of this test are there already
+    monkeypatch.setattr(importlib, "import_module", missing)
     for kind, package in (("slurm", "dask-jobqueue"), ("kubernetes", "dask-kubernetes")):
         settings = load(tmp_path, host="10.0.0.5", cluster={"kind": kind})
         with pytest.raises(ServiceError, match=f"pip install {package}"):

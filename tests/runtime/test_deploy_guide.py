@@ -1,0 +1,54 @@
+"""The guide to deployment: each command of ours exists with its options, and each piece of configuration loads."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from kowalski.cli.main import build
+from kowalski.config import PROJECT, load
+
+TEXT = (PROJECT / "docs" / "deploy.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.M | re.S)
+CONFIGURATION = [text for kind, text in BLOCKS if kind == "yaml"]
+COMMANDS = re.findall(r"\./kowalski\.py ([^\n`]+)", TEXT)
+
+
+@pytest.mark.parametrize("text", COMMANDS)
+def test_commands_exist_with_their_options(text: str) -> None:
+    words = shlex.split(text, comments=True)
+    command = get_command(build())
+    while words and not words[0].startswith("-"):
+        context = command.make_context("kowalski", [], resilient_parsing=True)
+        found = command.get_command(context, words.pop(0))  # type: ignore[attr-defined]
+        assert found is not None, text
+        command = found
+    known = {option for parameter in command.params for option in parameter.opts}
+    passes_on = command.context_settings.get("ignore_unknown_options", False)
+    assert passes_on or set(words) <= known
+
+
+@pytest.mark.parametrize("text", CONFIGURATION, ids=range(len(CONFIGURATION)))
+def test_configuration_loads(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    assert yaml.safe_load(text)
+    load(file, {})
+
+
+def test_files_and_settings_that_it_names_exist() -> None:
+    for name in re.findall(r"`((?:docker-compose[\w.]*|[\w.]*Dockerfile))`", TEXT):
+        assert (PROJECT / name).is_file(), name
+    settings = load(PROJECT / "config.defaults.yaml", {}).settings.model_dump()
+    sections = "|".join(settings)
+    for name in re.findall(rf"`((?:{sections})\.[\w.]+)`", TEXT):
+        level = settings
+        for part in name.split("."):
+            assert part in level, name
+            level = level[part]
+    assert {"plain", "fritz", "traefik"} >= set(re.findall(r"variant: (\w+)", TEXT))
