@@ -13,6 +13,7 @@ import typer
 from kowalski.cli import (
     backup,
     catalogs,
+    crossmatch,
     deadletters,
     develop,
     down,
@@ -49,7 +50,7 @@ config.defaults.yaml, instead of config.yaml.
 """
 COMMANDS = (
     up, down, status, top, logs, restart, run, stream, simulate, reprocess, deadletters, outbox, filters, catalogs,
-    ingest, models, schemas, users, watch, backup, seed, migrate, test, develop,
+    ingest, crossmatch, models, schemas, users, watch, backup, seed, migrate, test, develop,
 )  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130
