@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 import time
 import uuid
@@ -14,7 +16,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from pymongo import MongoClient
 
-from kowalski.archive import activity, names, reports
+from kowalski.archive import activity, filters, names, reports
 from kowalski.archive.client import system_database
 from kowalski.broker import stream
 from kowalski.broker.consumer import AlertBroker
@@ -22,7 +24,7 @@ from kowalski.broker.kafka import client_config, group_id
 from kowalski.broker.lag import consumer_lag, topic_pattern
 from kowalski.config import Settings
 from kowalski.surveys import get
-from kowalski.testing import services
+from kowalski.testing import courier, services
 
 Mongo = MongoClient[dict[str, Any]]
 SURVEY = get("ZTF")
@@ -35,6 +37,10 @@ def settings(settings: Settings) -> Settings:
     settings.surveys["ZTF"].topics = f"^t{uuid.uuid4().hex[:8]}_(?P<date>[0-9]{{8}})_programid[123]$"
     settings.broker.batch_size = 16
     settings.kafka.discover_seconds = 1.0
+    # a SkyPortal of which a test decides how it fails
+    own = settings.skyportal
+    own.enabled, own.host, own.token, own.timeout_seconds = True, "127.0.0.1", "secret", 0.5
+    (own.port,) = services.free_ports(1)
     settings.ml.of("ZTF").models.clear()
     settings.database.xmatch["ZTF"] = {}
     return settings
@@ -199,6 +205,33 @@ def test_a_partition_that_went_away_while_it_was_paused_is_read_when_it_is_back(
         wait(lambda: held() == (True, 2), "the partition does not come back")
         settings.broker.in_flight_bytes = 2**27
         wait(lambda: stored(settings, mongo) == 20, "a partition is still paused")
+
+
+async def test_the_outbox_never_blocks_ingestion(
+    settings: Settings, mongo: Mongo, kafka: str, dask_cluster: services.DaskCluster, make: Any
+) -> None:
+    """SkyPortal takes calls and never answers, then it is away: alerts are stored, offsets committed, passes kept."""
+    system = system_database(mongo, settings)
+    version = filters.new_version(json.dumps([{"$match": {"candid": {"$gt": 0}}}]))
+    system[names.FILTERS].insert_one({
+        "filter_id": 1, "group_id": 1, "catalog": SURVEY.alerts, "permissions": [1], "active": True, "autosave": False,
+        "update_annotations": False, "active_fid": version["fid"], "fv": [version],
+    })  # fmt: skip
+    outbox = system[names.OUTBOX]
+    with socket.create_server(("127.0.0.1", settings.skyportal.port)) as hanging:
+        async with courier.running(settings):
+            with broker(settings):
+                for first in (1, 31):
+                    values = [make.encode(make.record(number)) for number in range(first, first + 30)]
+                    produce(settings, topic(settings, "20230225"), values)
+                    wanted = first + 29
+                    await courier.until(lambda: stored(settings, mongo) == wanted)  # noqa: B023 - called at once
+                    await courier.until(lambda: caught_up(settings))
+                    assert outbox.count_documents({"state": "pending"}) == wanted
+                    await courier.until(lambda: outbox.count_documents({"attempts": {"$gt": 0}}) > 0)
+                    hanging.close()
+    (report,) = reports.read(system, "courier")
+    assert (report["away"], report["delivered"]) == (True, 0)
 
 
 def test_topic_patterns(settings: Settings) -> None:
