@@ -23,6 +23,7 @@ from kowalski.archive.reprocessing import Mark
 from kowalski.broker.context import WorkerContext
 from kowalski.broker.dispatch import CONNECT_SECONDS, Dispatcher, Finished
 from kowalski.broker.night import Span
+from kowalski.broker.pipeline import SystemFault
 from kowalski.broker.rerun import Rerun, process_again
 from kowalski.broker.worker import process_rerun
 from kowalski.config import Settings
@@ -92,7 +93,10 @@ class Here:
 
     def submit(self, number: int, rerun: Rerun) -> None:
         """Do it."""
-        self._done.append(Finished(number, rerun, process_again(rerun, self.context), None))
+        try:
+            self._done.append(Finished(number, rerun, process_again(rerun, self.context), None))
+        except SystemFault as error:
+            self._done.append(Finished(number, rerun, None, error))
 
     def collect(self) -> list[Finished[Rerun]]:
         """Take what is done."""
