@@ -200,9 +200,15 @@ class Catalogs:
         growing = {name: catalog for name, catalog in self._present.items() if catalog.declared.refresh}
         return _matched(growing, ra, dec)
 
-    def refresh(self) -> None:
-        """Look up which catalogs are there, if that is due: so that `missing` tells it before the first match, too."""
-        if time.monotonic() - self._looked_up > self._refresh:
+    def refresh(self, age: float | None = None) -> None:
+        """Look up which catalogs are there, if that is due: so that `missing` tells it before the first match, too.
+
+        Parameters
+        ----------
+        age
+            How many seconds old what is known may be, if not as old as usual.
+        """
+        if time.monotonic() - self._looked_up > (self._refresh if age is None else age):
             self._look_up()
 
     def _look_up(self) -> None:

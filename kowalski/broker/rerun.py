@@ -22,6 +22,8 @@ from kowalski.surveys.base import Alert, Survey
 
 UNKNOWN = 0
 """When its packet was written to Kafka, of an alert that the archive gives."""
+RECENT = 1.0
+"""How old a worker's knowledge of catalogs may be, seconds: the catalog may have been ingested just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,7 @@ def match_again(batch: Batch, context: WorkerContext) -> None:
     known = [name for name in names if name in places]
     if not known:
         return
+    context.catalogs.refresh(RECENT)
     ra, dec = np.array([places[name] for name in known]).T
     growing = {name for name, declared in context.catalogs.declared.items() if declared.refresh}
     found: dict[str, dict[str, list[Document]]] = {name: {} for name in known}
