@@ -39,7 +39,7 @@ It needs Python 3.11, 3.12 or 3.13 with the module venv, and nothing else.
 """
 
 NEED_NO_PACKAGES = ("down", "status", "logs", "restart")
-NEED_TESTS = ("test", "lint", "develop")
+NEED_TESTS = ("test", "lint", "develop", "audit", "lock")
 NEED_MODELS = ("up", "build", "test", "run", "models")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -62,7 +62,7 @@ class Connection:
         """Hang up."""
         self._writer.close()
 
-    async def _body(self, head: bytes):  # an asynchronous iterator of bytes
+    async def _body(self, head: bytes) -> AsyncIterator[bytes]:
         if b"transfer-encoding: chunked" in head:
             while size := int(await self._reader.readline(), 16):
                 yield await self._reader.readexactly(size)

@@ -56,17 +56,28 @@ def uri(settings: Settings, role: Role) -> str:
 
 def connect(settings: Settings, role: Role = Role.WRITER, **options: Any) -> MongoClient[Document]:
     """Open a blocking client of ``role``; it connects on first use."""
-    return MongoClient(uri(settings, role), appname="kowalski", **_options(options))
+    return MongoClient(uri(settings, role), appname="kowalski", **_options(settings, options))
 
 
 def connect_async(settings: Settings, role: Role = Role.WRITER, **options: Any) -> AsyncMongoClient[Document]:
     """Open an asyncio client of ``role``; it connects on first use."""
     pool = {"maxPoolSize": settings.database.max_pool_size}
-    return AsyncMongoClient(uri(settings, role), appname="kowalski", **_options(pool | options))
+    return AsyncMongoClient(uri(settings, role), appname="kowalski", **_options(settings, pool | options))
 
 
-def _options(options: dict[str, Any]) -> dict[str, Any]:
-    return {"serverSelectionTimeoutMS": 10_000, "retryWrites": True, "retryReads": True} | options
+def _options(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+    return {"serverSelectionTimeoutMS": 10_000, "retryWrites": True, "retryReads": True} | _tls(settings) | options
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
+    tls = settings.database.tls
+    if not tls.enabled:
+        return {}
+    files = {"tlsCAFile": tls.ca_file, "tlsCertificateKeyFile": tls.certificate_file}
+    found: dict[str, Any] = {name: str(file) for name, file in files.items() if file is not None}
+    if tls.certificate_password is not None:
+        found["tlsCertificateKeyFilePassword"] = tls.certificate_password
+    return {"tls": True} | found
 
 
 def data_database(client: MongoClient[Document], settings: Settings) -> Database[Document]:

@@ -15,6 +15,7 @@ from kowalski.cli import (
     catalogs,
     crossmatch,
     deadletters,
+    dependencies,
     develop,
     down,
     filters,
@@ -27,6 +28,7 @@ from kowalski.cli import (
     restart,
     run,
     schemas,
+    secrets,
     seed,
     simulate,
     status,
@@ -50,7 +52,7 @@ config.defaults.yaml, instead of config.yaml.
 """
 COMMANDS = (
     up, down, status, top, logs, restart, run, stream, simulate, reprocess, deadletters, outbox, filters, catalogs,
-    ingest, crossmatch, models, schemas, users, watch, backup, seed, migrate, test, develop,
+    ingest, crossmatch, models, schemas, users, watch, backup, seed, migrate, secrets, dependencies, test, develop,
 )  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130

@@ -21,7 +21,7 @@ from kowalski.config.secrets import Secrets
 from kowalski.config.settings import MachineLearning, Settings, Surveys
 from kowalski.surveys import plugins
 
-__all__ = ["PROJECT", "ConfigError", "Loaded", "Settings", "load"]
+__all__ = ["PROJECT", "ConfigError", "Loaded", "Settings", "load", "operators_file"]
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -51,7 +51,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> L
     """
     merged = sources.read(PROJECT / "config.defaults.yaml")
     warnings: list[str] = []
-    source = _operators_file(path, environ)
+    source = operators_file(path, environ)
     if source is not None:
         content = sources.read(source)
         is_complete = content.pop("complete", False)
@@ -67,7 +67,14 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> L
     return Loaded(settings, warnings)
 
 
-def _operators_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+def operators_file(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Find the file with the operator's settings; None if there is none.
+
+    Raises
+    ------
+    ConfigError
+        If one is named and does not exist.
+    """
     variable = environ.get(sources.PREFIX + "CONFIG")
     named = path or (Path(variable) if variable else None)
     if named is not None:

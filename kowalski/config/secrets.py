@@ -11,6 +11,8 @@ from pathlib import Path
 from kowalski.config.settings import Settings
 
 FILE = "secrets.json"
+NEXT_FILE = "secrets.next.json"
+"""Secrets that are being put into force: see `kowalski.runtime.rotation`."""
 
 
 def _random() -> str:
@@ -28,21 +30,26 @@ class Secrets:
     replica_key: str = field(default_factory=lambda: secrets.token_hex(32))
 
     @classmethod
-    def read(cls, run: Path) -> Secrets:
+    def read(cls, run: Path, name: str = FILE) -> Secrets:
         """Read the secrets of run folder ``run``; where there are none yet, invent some without writing them."""
-        path = run / FILE
+        path = run / name
         return cls(**json.loads(path.read_text())) if path.is_file() else cls()
 
     @classmethod
     def ensure(cls, run: Path) -> Secrets:
         """Read the secrets of run folder ``run``, making them (mode 0600) on first use."""
-        path = run / FILE
-        if not path.is_file():
-            run.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(asdict(cls()), file, indent=1)
+        if not (run / FILE).is_file():
+            cls().write(run / FILE)
         return cls.read(run)
+
+    def write(self, path: Path) -> None:
+        """Write them to a file that is not there yet, readable by its owner only, and make sure that it stays."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(self), file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
 
     def fill(self, settings: Settings) -> None:
         """Put a secret wherever the operator has set none."""

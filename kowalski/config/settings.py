@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kowalski.config.deployment import Cluster, Docker, Kind
+from kowalski.config.encryption import Tls
 from kowalski.config.fields import (
     Count,
     Duration,
@@ -112,6 +113,7 @@ class Database(Section):
     password: str | None = None
     query_username: Text = "kowalski_reader"
     query_password: str | None = None
+    tls: Tls = Tls()
     max_pool_size: Positive = 200
     cache_gb: Annotated[float, Number, Field(ge=0.25, le=10_000)] = 1.0
     build_indexes: bool = True
@@ -122,6 +124,12 @@ class Database(Section):
     def is_embedded(self) -> bool:
         """Whether `kowalski.runtime` starts and keeps the server."""
         return self.uri is None and self.host is None
+
+    @model_validator(mode="after")
+    def _tls_has_a_server(self) -> Database:
+        if self.tls.enabled and self.is_embedded:
+            raise ValueError("tls is for a server of your own (uri or host); the embedded one is on this machine only")
+        return self
 
     @property
     def system_db(self) -> str:

@@ -20,6 +20,7 @@ from pymongo.errors import (
 
 from kowalski.archive.client import Document, Role, connect
 from kowalski.config import Settings
+from kowalski.config.secrets import NEXT_FILE
 from kowalski.runtime.errors import ServiceError
 
 UNAUTHORIZED, AUTHENTICATION_FAILED, ALREADY_INITIALIZED, NOT_YET_INITIALIZED, ATLAS_ERROR = 13, 18, 23, 94, 8000
@@ -183,6 +184,8 @@ def _make_admin(settings: Settings) -> None:
 
 
 def _wrong_password(settings: Settings) -> ServiceError:
+    if (settings.path.run / NEXT_FILE).exists():
+        return ServiceError("a change of secrets was interrupted; finish it with ./kowalski.py secrets rotate")
     return ServiceError(
         f"MongoDB in {settings.path.run / 'mongod'} knows another password than database.admin_password "
         f"for {settings.database.admin_username}; put back the secrets.json it was made with, or remove that folder"
