@@ -28,6 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httpx
+import numpy as np
 import orjson
 import psutil
 
@@ -43,6 +44,8 @@ THIN = {"_id": 0, "candid": 1, "objectId": 1, "candidate.jd": 1}
 ALERTS = "ZTF_alerts"
 CATALOG = "Gaia_EDR3"
 GIGABYTE = 10**9
+BESIDE = "beside a large answer"
+"""What pings and memory are measured under, for ``--only``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +59,21 @@ class Case:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one side made of a case."""
+    """What one side made of a case.
+
+    Attributes
+    ----------
+    cpu
+        CPU seconds of the workers, of MongoDB and of the client.
+    """
 
     rates: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    cpu: float = 0.0
+    cpu: Any = 0.0
 
     @property
-    def milliseconds(self) -> float:
-        """CPU-ms of the workers per request."""
+    def milliseconds(self) -> Any:
+        """CPU-ms of workers, MongoDB and client per request."""
         return 1000.0 * self.cpu / len(self.seconds)
 
 
@@ -75,14 +84,16 @@ class Side:
     name: str
     process: services.Process
     url: str
+    mongod: psutil.Process
 
     def workers(self) -> list[psutil.Process]:
         """Processes that answer."""
         return psutil.Process(self.process.pid).children()
 
-    def cpu(self) -> float:
-        """CPU seconds that the workers have taken so far."""
-        return sum(sum(worker.cpu_times()[:2]) for worker in self.workers())
+    def cpu(self) -> Any:
+        """CPU seconds that the workers, MongoDB and this client have taken so far."""
+        workers = sum(sum(worker.cpu_times()[:2]) for worker in self.workers())
+        return np.array([workers, sum(self.mongod.cpu_times()[:2]), time.process_time()])
 
     def memory(self) -> float:
         """Resident memory of the largest worker, in MB."""
@@ -146,7 +157,7 @@ def cases(places: list[list[float]]) -> Iterator[Case]:
 
 
 @contextmanager
-def sides(settings: Settings, workers: int) -> Iterator[list[Side]]:
+def sides(settings: Settings, mongod: psutil.Process, workers: int) -> Iterator[list[Side]]:
     """Run both servers with so many workers."""
     environment = services.environment(settings)
     settings.server.processes = workers
@@ -156,13 +167,11 @@ def sides(settings: Settings, workers: int) -> Iterator[list[Side]]:
     naive += ["--worker-class", "aiohttp.GunicornUVLoopWebWorker", "--workers", str(workers), "--timeout", "600"]
     naive += ["--no-control-socket"]
     logs = settings.path.run / "logs"
+    api = services.Process("api", list(ours.command), {**ours.environment, **environment}, logs / "api.log")
+    other = services.Process("naive", naive, environment, logs / "naive.log")
     started = [
-        Side("naive", services.Process("naive", naive, environment, logs / "naive.log"), f"http://127.0.0.1:{port}"),
-        Side(
-            "API",
-            services.Process("api", list(ours.command), {**ours.environment, **environment}, logs / "api.log"),
-            f"http://127.0.0.1:{settings.server.port}",
-        ),
+        Side("naive", other, f"http://127.0.0.1:{port}", mongod),
+        Side("API", api, f"http://127.0.0.1:{settings.server.port}", mongod),
     ]
     try:
         for side in started:
@@ -206,11 +215,12 @@ async def compare(case: Case, both: Sequence[Side], token: str, rounds: int) -> 
         cuts = statistics.quantiles(outcome.seconds, n=100, method="inclusive")
         print(
             f"{case.name:<40} {case.clients:>3} {name:<6} {statistics.median(outcome.rates):9.2f} req/s  "
-            f"p50 {1e3 * cuts[49]:8.1f}  p99 {1e3 * cuts[98]:8.1f} ms  {outcome.milliseconds:8.2f} CPU-ms"
+            f"p50 {1e3 * cuts[49]:8.1f}  p99 {1e3 * cuts[98]:8.1f} ms  CPU-ms of workers, MongoDB, client: "
+            + ", ".join(f"{part:.2f}" for part in outcome.milliseconds)
         )
     naive, ours = outcomes["naive"], outcomes["API"]
     ratio = statistics.median(b / a for a, b in zip(naive.rates, ours.rates, strict=True))
-    print(f"{'':<40} {'':>3} ratio  {ratio:9.2f}  CPU {naive.milliseconds / ours.milliseconds:.2f}", flush=True)
+    print(f"{'':<40} {'':>3} ratio  {ratio:9.2f}  CPU {naive.milliseconds[0] / ours.milliseconds[0]:.2f}", flush=True)
 
 
 def _request(side: Side, body: Any, token: str) -> Request:
@@ -260,11 +270,13 @@ async def disturbed(side: Side, token: str, what: str, body: Any, path: str = "/
     )
 
 
-async def measure(settings: Settings, places: list[list[float]], options: argparse.Namespace) -> None:
+async def measure(
+    settings: Settings, mongod: psutil.Process, places: list[list[float]], options: argparse.Namespace
+) -> None:
     """Measure everything."""
     for workers in options.workers:
         print(f"\n{workers} worker(s)", flush=True)
-        with sides(settings, workers) as both:
+        with sides(settings, mongod, workers) as both:
             _, ours = both
             login = {"username": settings.server.admin_username, "password": settings.server.admin_password}
             token = httpx.post(f"{ours.url}/api/auth", json=login).json()["token"]
@@ -272,7 +284,7 @@ async def measure(settings: Settings, places: list[list[float]], options: argpar
                 # One client's requests go to one worker at a time, however many there are.
                 if re.search(options.only, case.name) and (workers == 1 or case.clients > 1):
                     await compare(case, both, token, options.rounds)
-            if workers > 1:
+            if workers > 1 or not re.search(options.only, BESIDE):
                 continue
             large = find({}, NO_STAMPS, 10_000)
             for side in both:
@@ -296,13 +308,14 @@ def main() -> None:
     options = arguments()
     with tempfile.TemporaryDirectory(prefix="kowalski-benchmark-", dir=options.folder) as folder:
         settings = services.new_settings(Path(folder) / "run", database={"cache_gb": options.cache_gb})
-        with services.running(settings, mongod=True):
+        with services.running(settings, mongod=True) as servers:
             data = archive.data_database(archive.connect(settings), settings)
             places = seeding.seed(data, settings, options.cache, options.alerts, options.rows)
             print(
                 f"{options.alerts} alerts; calibration loop: {accounting.calibrate():.2f} CPU-s; load {os.getloadavg()}"
             )
-            asyncio.run(measure(settings, places, options))
+            assert servers.mongod is not None
+            asyncio.run(measure(settings, psutil.Process(servers.mongod.pid), places, options))
             print(f"calibration loop: {accounting.calibrate():.2f} CPU-s; load {os.getloadavg()}")
 
 
