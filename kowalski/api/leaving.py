@@ -37,11 +37,10 @@ async def session(client: AsyncMongoClient[Document]) -> AsyncGenerator[AsyncCli
     cancelled operation goes on, and may leave a cursor behind.
     """
     async with client.start_session(causal_consistency=False) as session:
-        session_id = session.session_id
         try:
             yield session
         except (ClientLeftError, asyncio.CancelledError):  # the server may notice first, and cancel the handler
-            await asyncio.shield(_kill(client, session_id))
+            await asyncio.shield(_kill(client, session.session_id))
             raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from itertools import islice
 from typing import cast
 
 from pymongo.asynchronous.command_cursor import AsyncRawBatchCommandCursor
@@ -18,8 +19,10 @@ FIRST = 50
 """Documents in the first batch of a cursor, whose sizes are not known."""
 MOST = 5000
 """Documents in a batch at most."""
-BYTES = 1024 * 1024
+BYTES = 2 * 1024 * 1024
 """What further batches are to have: MongoDB would send up to 16 MB, and the driver copies them several times."""
+SAMPLE = 100
+"""Documents whose size is looked at for that."""
 
 
 async def batches(cursor: RawCursor) -> AsyncGenerator[bytes]:
@@ -51,9 +54,9 @@ async def _read(cursor: RawCursor) -> bytes | None:
 
 
 def _set_size(cursor: RawCursor, batch: bytes) -> None:
-    """Choose the number of documents in further batches by the size of those in ``batch``."""
-    count = sum(1 for _ in extjson.split(batch))
-    size = min(max(BYTES * count // max(len(batch), 1), 1), MOST)
+    """Choose the number of documents in further batches by the size of the first ones in ``batch``."""
+    sizes = list(map(len, islice(extjson.split(batch), SAMPLE)))
+    size = min(max(BYTES * len(sizes) // max(sum(sizes), 1), 1), MOST)
     if isinstance(cursor, AsyncRawBatchCommandCursor):
         cursor.batch_size(size)
     else:

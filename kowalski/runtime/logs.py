@@ -62,6 +62,8 @@ class JsonFormatter(logging.Formatter):
 
 def configure(settings: Settings) -> None:
     """Set up logging for this process as ``logging`` says; what libraries tell below warnings is left out."""
+    # Looked up for each event otherwise, and in no line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if settings.logging.format == "json" else TextFormatter())
     root = logging.getLogger()

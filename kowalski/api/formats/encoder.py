@@ -20,8 +20,8 @@ Part = tuple[bytes, Batch]
 Text = tuple[bytes, int]
 """A text, and how many documents are in it."""
 
-SLICE = 256 * 1024
-"""Bytes of BSON that are encoded at a time: other requests get their turn in between, and memory stays small."""
+SLICE = 1024 * 1024
+"""Bytes of BSON that are encoded at a time: so few that memory stays small, and so many that threads pay."""
 PART = 32 * 1024
 """Bytes of BSON whose documents are in memory at a time: with more of them the processor's cache is too small."""
 PART_DOCUMENTS = 16
