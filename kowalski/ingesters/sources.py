@@ -161,7 +161,7 @@ def _local(text: str, downloads: Path) -> list[Path]:
 
 def _fetched(url: str, downloads: Path) -> Path:
     """Fetch a file, unless it is there from an interrupted load."""
-    import fsspec  # type: ignore[import-untyped]
+    import fsspec
 
     target = downloads / url.split("?")[0].rstrip("/").rpartition("/")[2]
     if target.exists():

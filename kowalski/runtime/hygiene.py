@@ -12,7 +12,7 @@ from pymongo.errors import ConnectionFailure, OperationFailure
 from kowalski.archive.client import Role, connect
 from kowalski.config import Settings
 from kowalski.config.secrets import FILE, NEXT_FILE
-from kowalski.runtime.lifecycle import DEFAULT_ADMIN
+from kowalski.runtime.lifecycle import DEFAULT_PASSWORD
 
 SHORTEST = 12
 """Characters of a password that somebody has thought out."""
@@ -57,12 +57,12 @@ def _holds_secrets(settings: Settings) -> bool:
     """Whether the operator has set secrets in the configuration: ours are long."""
     own = (settings.skyportal.token, settings.database.tls.certificate_password)
     names = ("sasl.password", "ssl.key.password")
-    admin = settings.server.admin_password != DEFAULT_ADMIN[1]
+    admin = settings.server.admin_password != DEFAULT_PASSWORD
     return admin or any(own) or any(name in settings.kafka.client for name in names)
 
 
 def _words(settings: Settings) -> Iterator[str]:
-    if settings.server.admin_password == DEFAULT_ADMIN[1]:
+    if settings.server.admin_password == DEFAULT_PASSWORD:
         yield "the API's admin has the default password; set server.admin_password"
     elif len(settings.server.admin_password) < SHORTEST:
         yield f"server.admin_password has fewer than {SHORTEST} characters"
