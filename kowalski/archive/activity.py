@@ -2,8 +2,9 @@
 
 ``_id`` is ``{survey, hour}`` (the beginning of the hour, UTC), ``packets``, ``alerts``, ``passes`` and ``rejected`` are
 counts, and ``waited`` counts packets by how long they took from Kafka, where they were written, to the end of the last
-stage: number of the bin -> packets; see `Waiting`. A broker that is killed takes the last seconds of counting with it,
-and packets that come twice are counted twice.
+stage: number of the bin -> packets; see `Waiting`. ``stages`` holds what each stage took: name -> seconds of wall-clock
+(``wall``) and of CPU (``cpu``) of all workers together. A broker that is killed takes the last seconds of counting with
+it, and packets that come twice are counted twice.
 """
 
 from __future__ import annotations
@@ -58,6 +59,14 @@ class Waiting(dict[int, int]):
 
 
 @dataclass(slots=True)
+class Cost:
+    """Seconds of wall-clock and of CPU."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+
+@dataclass(slots=True)
 class Work:
     """What was done within some time."""
 
@@ -66,12 +75,17 @@ class Work:
     passes: int = 0
     rejected: int = 0
     waiting: Waiting = field(default_factory=Waiting)
+    stages: dict[str, Cost] = field(default_factory=dict)
 
     def merge(self, other: Work) -> None:
         """Add what was done elsewhere."""
         for name in COUNTED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.waiting.merge(other.waiting)
+        for stage, cost in other.stages.items():
+            own = self.stages.setdefault(stage, Cost())
+            own.wall += cost.wall
+            own.cpu += cost.cpu
 
 
 def ensure_indexes(system: Database[Document]) -> None:
@@ -89,6 +103,8 @@ def add(system: Database[Document], survey: str, work: Work, moment: datetime) -
     hour = hour_of(moment)
     numbers: Document = {name: getattr(work, name) for name in COUNTED}
     numbers |= {f"waited.{number}": count for number, count in work.waiting.items()}
+    for stage, cost in work.stages.items():
+        numbers |= {f"stages.{stage}.wall": cost.wall, f"stages.{stage}.cpu": cost.cpu}
     change = {"$inc": numbers, "$setOnInsert": {"hour": hour}}
     system[names.ACTIVITY].update_one({"_id": {"survey": survey, "hour": hour}}, change, upsert=True)
 
@@ -99,6 +115,7 @@ def since(system: Database[Document], moment: datetime) -> dict[str, dict[dateti
     for document in system[names.ACTIVITY].find({"hour": {"$gte": hour_of(moment)}}).sort("hour", ASCENDING):
         counts = {name: document.get(name, 0) for name in COUNTED}
         waiting = Waiting({int(number): count for number, count in document.get("waited", {}).items()})
+        stages = {stage: Cost(**cost) for stage, cost in document.get("stages", {}).items()}
         hours = found.setdefault(document["_id"]["survey"], {})
-        hours[document["hour"].replace(tzinfo=UTC)] = Work(**counts, waiting=waiting)
+        hours[document["hour"].replace(tzinfo=UTC)] = Work(**counts, waiting=waiting, stages=stages)
     return found

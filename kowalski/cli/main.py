@@ -24,6 +24,7 @@ from kowalski.cli import (
     migrate,
     models,
     outbox,
+    report,
     reprocess,
     restart,
     run,
@@ -52,7 +53,8 @@ config.defaults.yaml, instead of config.yaml.
 """
 COMMANDS = (
     up, down, status, top, logs, restart, run, stream, simulate, reprocess, deadletters, outbox, filters, catalogs,
-    ingest, crossmatch, models, schemas, users, watch, backup, seed, migrate, secrets, dependencies, test, develop,
+    ingest, crossmatch, models, schemas, users, watch, report, backup, seed, migrate, secrets, dependencies,
+    test, develop,
 )  # fmt: skip
 
 FAILED, WRONG_SETTINGS, INTERRUPTED = 1, 2, 130

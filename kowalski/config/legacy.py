@@ -25,6 +25,8 @@ MOVED = {
     "ztf_ops.password": "watchers.ztf_ops.password",
     "ztf_depot.username": "watchers.ztf_matchfiles.username",
     "ztf_depot.password": "watchers.ztf_matchfiles.password",
+    "slack.slack_bot_token": "watchers.report.slack_token",
+    "slack.slack_channel_id": "watchers.report.slack_channel",
     "enabled.ztf": "surveys.ZTF.enabled",
     "enabled.pgir": "surveys.PGIR.enabled",
     "enabled.wntr": "surveys.WNTR.enabled",
@@ -66,7 +68,7 @@ MEANINGLESS = {
     "ztf_depot": "its settings have moved to watchers.ztf_matchfiles",
     "ztf_ops": "its settings have moved to watchers.ztf_ops",
     "tns": "its settings have moved to watchers.tns",
-    "slack": "the performance report is not part of this version",
+    "slack": "its settings have moved to watchers.report",
 }
 """Settings of the existing system without effect here, and why."""
 

@@ -6,7 +6,7 @@ import re
 from datetime import date
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from kowalski.config.fields import Count, Positive, Seconds, Section, Text
 
@@ -135,6 +135,33 @@ class Ps1Psc(Files):
     folder: Text = "catalogs/ps1_psc"
 
 
+class Report(Watcher):
+    """The performance report of each day (UTC), once it is over."""
+
+    NEEDS = ()
+
+    enabled: bool = False
+    url: Url | None = "https://slack.com/api"
+    every_seconds: Seconds = 3600.0
+    format: Literal["html", "pdf"] = "html"
+    folder: Text = "reports"
+    """Below ``path.data``."""
+    slack_token: Text | None = None
+    slack_channel: Text | None = None
+    slack_webhook: Url | None = None
+
+    @model_validator(mode="after")
+    def _slack_is_whole(self) -> Report:
+        if (self.slack_token is None) != (self.slack_channel is None):
+            raise ValueError("slack_token and slack_channel need each other")
+        return self
+
+    @property
+    def to_slack(self) -> bool:
+        """Whether reports go to Slack."""
+        return self.slack_webhook is not None or self.slack_token is not None
+
+
 class Watchers(Section):
     """Watchers, each a service of its own, and how all of them behave towards the servers they ask."""
 
@@ -148,6 +175,7 @@ class Watchers(Section):
     ztf_alerts: ZtfAlerts = ZtfAlerts()
     ztf_matchfiles: ZtfMatchfiles = ZtfMatchfiles()
     ps1_psc: Ps1Psc = Ps1Psc()
+    report: Report = Report()
 
     @property
     def all(self) -> dict[str, Watcher]:

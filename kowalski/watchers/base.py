@@ -26,8 +26,8 @@ class Context(Generic[Own]):
     ----------
     name, settings, own
         Its name, everything that is set, and what is set of it.
-    data, memory
-        Where documents go, and where it notes how far it is.
+    data, system, memory
+        Where documents go, where the services keep theirs, and where it notes how far it is.
     wait
         Waits for some seconds, or raises `kowalski.watchers.errors.Stopped`.
     tell
@@ -38,6 +38,7 @@ class Context(Generic[Own]):
     settings: Settings
     own: Own
     data: Database[Document]
+    system: Database[Document]
     memory: Memory
     wait: Wait
     tell: Callable[[str], None]

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from kowalski.config import ConfigError
-from kowalski.config.watchers import Files, OperationsLog, Tns, Watcher, Watchers
+from kowalski.config.watchers import Files, OperationsLog, Report, Tns, Watcher, Watchers
 from kowalski.watchers import base
 from kowalski.watchers.files import FilesWatcher
 from kowalski.watchers.operations_log import OperationsLogWatcher
+from kowalski.watchers.reporting import ReportWatcher
 from kowalski.watchers.tns import TnsWatcher
 
 KINDS: dict[type[Watcher], type[Any]] = {
     Tns: TnsWatcher,
     OperationsLog: OperationsLogWatcher,
     Files: FilesWatcher,
+    Report: ReportWatcher,
 }
 
 

@@ -77,7 +77,7 @@ class Service:
             system = client.system_database(connection, self._settings)
             data = client.data_database(connection, self._settings)
             memory = Memory(system, self.name)
-            context = Context(self.name, self._settings, self._own, data, memory, self.wait, self._tell)
+            context = Context(self.name, self._settings, self._own, data, system, memory, self.wait, self._tell)
             with self._reporting(system):
                 try:
                     if once:

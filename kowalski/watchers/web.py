@@ -88,15 +88,15 @@ class Web:
         """Get a page; the status is 200 or, where ``headers`` ask for what has changed only, 304."""
         return self.persist(lambda: self._once("GET", url, headers=headers))
 
-    def post(self, url: str, data: Mapping[str, str]) -> httpx.Response:
-        """Post a form.
+    def post(self, url: str, **content: Any) -> httpx.Response:
+        """Post a form (``data``), JSON (``json``) or bytes (``content``).
 
         Raises
         ------
         Unavailable, Refused
             If there is no good answer.
         """
-        return self.persist(lambda: self._once("POST", url, data=data))
+        return self.persist(lambda: self._once("POST", url, **content))
 
     def _once(self, method: str, url: str, **options: Any) -> httpx.Response:
         with self.stream(method, url, **options) as response:

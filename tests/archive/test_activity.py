@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pymongo import MongoClient
 
 from kowalski.archive import activity, names
-from kowalski.archive.activity import Waiting, Work
+from kowalski.archive.activity import Cost, Waiting, Work
 from kowalski.archive.client import system_database
 from kowalski.config import Settings
 
@@ -51,13 +51,16 @@ def test_brokers_add_to_the_hour(settings: Settings, mongo: MongoClient[dict[str
     system = system_database(mongo, settings)
     activity.ensure_indexes(system)
     hour = datetime(2024, 3, 1, 5, tzinfo=UTC)
-    work = Work(10, 9, 2, 1, Waiting({3: 10}))
+    work = Work(10, 9, 2, 1, Waiting({3: 10}), {"store": Cost(0.5, 0.25)})
     for minutes in (0, 59):
         activity.add(system, "ZTF", work, hour + timedelta(minutes=minutes))
     activity.add(system, "ZTF", Work(5, 5), hour + timedelta(hours=1))
     activity.add(system, "LSST", work, hour - timedelta(hours=1))
     assert activity.since(system, hour + timedelta(minutes=30)) == {
-        "ZTF": {hour: Work(20, 18, 4, 2, Waiting({3: 20})), hour + timedelta(hours=1): Work(5, 5)}
+        "ZTF": {
+            hour: Work(20, 18, 4, 2, Waiting({3: 20}), {"store": Cost(1.0, 0.5)}),
+            hour + timedelta(hours=1): Work(5, 5),
+        }
     }
     information = system[names.ACTIVITY].index_information()
     assert information["hour"]["expireAfterSeconds"] == activity.KEPT.total_seconds()

@@ -260,6 +260,7 @@ def test_watchers_of_an_existing_system_go_on(tmp_path: Path) -> None:
           ztf_depot: {username: depot, password: secret}
           ztf_ops: {url: "https://example.org/allexp.tbl", username: ops, password: secret}
           tns: {url: "https://www.wis-tns.org", bot_id: 123, bot_name: bot, api_key: key}
+          slack: {slack_bot_token: xoxb, slack_channel_id: C01}
         """
     )
     loaded = load(file, {})
@@ -267,4 +268,5 @@ def test_watchers_of_an_existing_system_go_on(tmp_path: Path) -> None:
     assert loaded.warnings == []
     assert list(watchers.running) == ["tns", "ztf_ops"]
     assert (watchers.tns.bot_id, watchers.tns.bot_name, watchers.tns.api_key) == (123, "bot", "key")
+    assert (watchers.report.slack_token, watchers.report.slack_channel) == ("xoxb", "C01")
     assert (watchers.ztf_ops.username, watchers.ztf_matchfiles.username) == ("ops", "depot")

@@ -162,7 +162,7 @@ def watched(archive: Any, waits: list[float], tmp_path: Any) -> Iterator[Callabl
     def make(name: str, **changes: Any) -> Context[Any]:
         own: Watcher = settings.watchers.all[name].model_copy(update={"requests_per_minute": None, **changes})
         setattr(settings.watchers, name, own)
-        return Context(name, settings, own, data, Memory(system, name), waits.append, lambda text: None)
+        return Context(name, settings, own, data, system, Memory(system, name), waits.append, lambda text: None)
 
     yield make
     for database in (data, system):

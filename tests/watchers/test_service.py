@@ -55,7 +55,7 @@ def test_what_is_configured_runs_and_the_rest_says_what_it_needs(settings: Setti
     told = settings.watchers.not_configured
     assert told["tns"] == "watchers.tns.bot_id, watchers.tns.bot_name, watchers.tns.api_key"
     assert told["ps1_psc"] == "watchers.ps1_psc.enabled: true"
-    assert set(told) == {"tns", "ztf_alerts", "ztf_matchfiles", "ps1_psc"}
+    assert set(told) == {"tns", "ztf_alerts", "ztf_matchfiles", "ps1_psc", "report"}
     settings.watchers.ztf_ops.enabled = False
     assert settings.watchers.not_configured["ztf_ops"] == "watchers.ztf_ops.enabled: true"
 
