@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 
 import numpy as np
 import psutil
@@ -49,3 +52,16 @@ def _peak(pid: int) -> float:
 def spent(before: Mapping[str, Usage], after: Mapping[str, Usage]) -> dict[str, float]:
     """CPU seconds between two readings, by process."""
     return {name: used.cpu - before[name].cpu for name, used in after.items()}
+
+
+def machine() -> str:
+    """Name the kind of processor, and how many of its cores there are."""
+    with open("/proc/cpuinfo") as known:
+        models = [line.split(":", 1)[1].strip() for line in known if line.startswith("model name")]
+    return f"{os.cpu_count()} x {models[0] if models else platform.machine()}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on."""
+    packages = ("dask", "distributed", "pymongo", "confluent-kafka", "onnxruntime", "numpy", "cavro")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -17,9 +18,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,25 @@ class Drain:
         """CPU-ms per alert over all processes."""
         return 1000.0 * sum(self.cpu.values()) / self.alerts
 
+    def figures(self, survey: str, peaks: Mapping[str, accounting.Usage]) -> dict[str, Any]:
+        """Everything that was measured: milliseconds per alert, megabytes of peak RSS, versions, kind of machine."""
+        per_alert = 1000.0 / self.alerts
+        return {
+            "date": date.today().isoformat(),
+            "survey": survey,
+            "alerts": self.alerts,
+            "alerts_per_second": self.alerts / self.seconds,
+            "calibration": accounting.calibrate(),
+            "machine": accounting.machine(),
+            "versions": accounting.versions(),
+            "processes": {name: seconds * per_alert for name, seconds in self.cpu.items()},
+            "stages": {
+                stage: {kind: seconds * per_alert for kind, seconds in times.items()}
+                for stage, times in self.stages.items()
+            },
+            "rss": {name: used.rss for name, used in peaks.items()},
+        }
+
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Build the options that say what is measured."""
@@ -79,6 +99,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     known = parser(__doc__)
     known.add_argument("--rate", type=float, help="pace the alerts at so many a second and print latencies")
+    known.add_argument("--json", type=Path, metavar="FILE", help="write the figures of the best drain there, too")
     return checked(known.parse_args())
 
 
@@ -148,15 +169,34 @@ class Benchmark:
             finally:
                 broker.stop()
 
+    def more(self, n: int) -> Path:
+        """Make other alerts of the same kind."""
+        return workload.make_alerts(self.survey, self.options.cache, n, self.options.repeats, seed=3)
+
     def empty(self) -> None:
         """Take away what earlier drains have stored."""
         for name in (self.survey.alerts, self.survey.objects):
             self.data[name].delete_many({})
         self.system[names.OUTBOX].delete_many({})
 
-    def drain(self, topic: str, n: int) -> Drain:
-        """Put ``n`` alerts onto a new topic, then let the broker take them; only the latter is measured."""
-        self.empty()
+    def store(self, alerts: Path, n: int) -> None:
+        """Let the broker store other alerts, of a night of their own."""
+        topic = self.survey.topic_of(date(2022, 1, 1) + timedelta(days=n % 365))
+        stream.ensure_topic(self.settings, topic, self.options.partitions)
+        self._await(lambda: topic in self._report().get("topics", ()), 60)
+        held = self.data[self.survey.alerts].estimated_document_count()
+        stream.send(self.settings, topic, stream.find_packets(alerts, n))
+        self._await(lambda: self.data[self.survey.alerts].estimated_document_count() >= held + n, 60 + n)
+        self._await(lambda: self._lag(topic) == 0, 60)
+
+    def drain(self, topic: str, n: int, *, keep: bool = False) -> Drain:
+        """Put ``n`` alerts onto a new topic, then let the broker take them; only the latter is measured.
+
+        The archive is emptied before, unless what it holds is to be kept.
+        """
+        if not keep:
+            self.empty()
+        held = self.data[self.survey.alerts].estimated_document_count()
         stream.ensure_topic(self.settings, topic, self.options.partitions)
         self._await(lambda: topic in self._report().get("topics", ()), 60)
         os.kill(self.processes["broker"], signal.SIGSTOP)
@@ -166,7 +206,7 @@ class Benchmark:
             start = time.monotonic()
         finally:
             os.kill(self.processes["broker"], signal.SIGCONT)
-        self._await(lambda: self.data[self.survey.alerts].estimated_document_count() >= n, 60 + n)
+        self._await(lambda: self.data[self.survey.alerts].estimated_document_count() >= held + n, 60 + n)
         self._await(lambda: self._lag(topic) == 0, 60)
         seconds = time.monotonic() - start
         after = accounting.usage(self.processes)
@@ -247,10 +287,7 @@ def measure(benchmark: Benchmark, options: argparse.Namespace) -> None:
     benchmark.drain(night(date(2023, 1, 1)), min(WARM_UP, options.n))
     print(f"calibration loop: {accounting.calibrate():.2f} CPU-s")
     if options.rate:
-        seconds = benchmark.paced(night(date(2023, 1, 2)), options.n, options.rate)
-        cuts = statistics.quantiles(seconds, n=100)
-        told = ", ".join(f"{name} {cuts[index]:.2f} s" for name, index in (("p50", 49), ("p95", 94), ("p99", 98)))
-        print(f"{options.rate:g} alerts/s: latency {told} ({len(seconds)} alerts that passed)")
+        paced(benchmark, options, night(date(2023, 1, 2)))
         return
     drains = [benchmark.drain(night(date(2023, 2, day)), options.n) for day in range(1, options.rounds + 1)]
     peaks = accounting.usage(benchmark.processes)
@@ -262,6 +299,20 @@ def measure(benchmark: Benchmark, options: argparse.Namespace) -> None:
     print(f"best of {len(drains)}: {best.alerts / best.seconds:.0f} alerts/s")
     print(f"CPU-ms per alert: {best.milliseconds:.2f}")
     print(f"peak RSS of broker, workers and scheduler together: {ours:.0f} MB")
+    if options.json is not None:
+        options.json.write_text(json.dumps(best.figures(benchmark.survey.name, peaks), indent=2) + "\n")
+
+
+def paced(benchmark: Benchmark, options: argparse.Namespace, topic: str) -> None:
+    """Let alerts come at a pace and print how long they take."""
+    seconds = benchmark.paced(topic, options.n, options.rate)
+    print(f"{options.rate:g} alerts/s: latency {latencies(seconds)} ({len(seconds)} alerts that passed)")
+
+
+def latencies(seconds: list[float]) -> str:
+    """Say the median and the tail of latencies."""
+    cuts = statistics.quantiles(seconds, n=100)
+    return ", ".join(f"{name} {cuts[index]:.2f} s" for name, index in (("p50", 49), ("p95", 94), ("p99", 98)))
 
 
 if __name__ == "__main__":
