@@ -76,7 +76,7 @@ def test_wrong_settings_end_every_command(
     assert said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [["nonsense"], ["up", "--nonsense"], ["logs"], ["run", "nonsense"]])
+@pytest.mark.parametrize("command", [["nonsense"], ["up", "--nonsense"], ["logs", "-n", "x"], ["run", "nonsense"]])
 def test_wrong_commands(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command) == 2
     assert "Traceback" not in capsys.readouterr().err
@@ -109,17 +109,6 @@ def test_down_twice(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_services_that_there_are_not(command: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "api", "--config", str(config)]) == 1
     assert capsys.readouterr().err.startswith("Error: ")
-
-
-def test_logs_shows_the_end_of_all_copies(config: Path) -> None:
-    logs = config.parent / "run" / "logs"
-    logs.mkdir(parents=True)
-    for number in range(2):
-        (logs / f"worker-{number}.log").write_text("".join(f"{number}: line {n}\n" for n in range(9)))
-    (logs / "worker-guard.log").write_text("something else\n")
-    command = [sys.executable, "-m", "kowalski.cli", "logs", "worker", "-n", "2", "--config", str(config)]
-    said = subprocess.check_output(command, text=True, cwd=PROJECT)
-    assert [line for line in said.splitlines() if "line" in line] == [f"{n}: line {m}" for n in (0, 1) for m in (7, 8)]
 
 
 @pytest.mark.parametrize(
