@@ -14,6 +14,16 @@ from aiohttp import web
 from kowalski.api import extjson
 from kowalski.api.formats.envelope import CONTENT_TYPE
 
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""Sent with every answer, unless the handler has set them itself."""
+SERVER = "Kowalski"
+"""What answers say has made them, instead of the versions of what runs it."""
+
 
 def success(message: str, data: Any = None, **fields: Any) -> web.Response:
     """Answer with ``data``, which is left out if it is None."""

@@ -42,7 +42,7 @@ ROUTES: tuple[Route, ...] = (
 
 
 MAX_LINE = 64 * 1024
-"""Bytes of a URL or a header. What is longer is refused before any of our code sees it, and not in JSON."""
+"""Bytes of a URL or a header. What is longer is refused before there is a request (`kowalski.api.protocol`)."""
 
 
 def create_app(settings: Settings | None = None) -> web.Application:

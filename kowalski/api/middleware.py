@@ -19,14 +19,6 @@ from kowalski.runtime import logs
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-"""Sent with every answer, unless the handler has set them itself."""
-
 CLIENT_LEFT = 499
 """Status in log and metrics of a request whose answer nobody waited for, as nginx has it."""
 MAX_PATH = 500
@@ -38,9 +30,9 @@ access = logging.getLogger("kowalski.access")
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Complete the headers of an answer, just before they are sent."""
-    for name, value in HEADERS.items():
+    for name, value in answers.HEADERS.items():
         response.headers.setdefault(name, value)
-    response.headers["Server"] = "Kowalski"  # instead of the versions of what runs it
+    response.headers["Server"] = answers.SERVER
     if REQUEST_ID in request:
         response.headers["X-Request-ID"] = request[REQUEST_ID]
     for name, value in cors.headers(request, services.of(request).settings.server.cors_origins).items():
@@ -103,6 +95,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
             raise
         kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
         return answers.failure(error.status, error.reason, kept, request[REQUEST_ID])
+    except web.RequestPayloadError as error:
+        text = f"the body can't be read: {' '.join(str(error).split())}"
+        return _failure(request, InvalidRequestError(text[:MAX_TEXT]))
     except PyMongoError as error:
         known = from_database(error)
         if known is None:

@@ -187,7 +187,7 @@ def api(settings: Settings) -> Program:
     """Declare the HTTP API."""
     server = settings.server
     command = [sys.executable, "-m", "gunicorn", "kowalski.api.app:create_app()", "--bind", bind_address(settings)]
-    command += ["--worker-class", "aiohttp.GunicornUVLoopWebWorker", "--workers", str(server.processes)]
+    command += ["--worker-class", "kowalski.api.worker.Worker", "--workers", str(server.processes)]
     command += ["--timeout", str(server.timeout), "--graceful-timeout", "20", "--no-control-socket"]
     if server.max_requests:
         command += ["--max-requests", str(server.max_requests)]
