@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import heapq
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -60,8 +61,8 @@ Fits = Callable[[Entry], bool]
 
 def find(folder: Path, name: str | None = None) -> list[Path]:
     """Find the logs of a service (of each of its copies), or all."""
-    patterns = ["*.log"] if name is None else [f"{name}.log", f"{name}-[0-9]*.log"]
-    return sorted(path for pattern in patterns for path in folder.glob(pattern))
+    wanted = re.compile(".*" if name is None else rf"{re.escape(name)}(-\d+)?")
+    return sorted(path for path in folder.glob("*.log") if wanted.fullmatch(path.stem))
 
 
 class Log:

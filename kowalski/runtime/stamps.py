@@ -69,7 +69,7 @@ def _of_text(line: str) -> Stamp | None:
 def _of_object(line: str) -> Stamp | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # somebody's output that only looks like it
         return None
     if isinstance(event.get("t"), dict):  # MongoDB's
         event = {

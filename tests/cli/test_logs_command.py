@@ -112,13 +112,15 @@ def test_on_a_terminal(folder: Path, capsys: pytest.CaptureFixture[str], monkeyp
     ("arguments", "status", "part"),
     [
         (["nobody"], 1, "there is no log of nobody"),
+        (["**"], 1, "there is no log of **"),
+        (["/etc/passwd"], 1, "there is no log of /etc/passwd"),
         (["api", "nobody"], 1, "api, broker-ztf, worker-0, worker-1, worker-guard"),
         (["--since", "yesterday"], 2, "'yesterday' is neither"),
         (["--since", "999999w"], 2, "neither"),
         (["--grep", "a("], 2, "no regular expression"),
         (["--level", "loud"], 2, "'loud' is none of debug"),
     ],
-    ids=["name", "names", "since", "before-time", "grep", "level"],
+    ids=["name", "glob", "path", "names", "since", "before-time", "grep", "level"],
 )
 def test_wrong_questions(
     arguments: list[str], status: int, part: str, folder: Path, capsys: pytest.CaptureFixture[str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -45,7 +44,11 @@ def test_everybodys_stamps(line: str, moment: datetime, level: int | None, messa
     assert (stamp.time, stamp.level, stamp.message) == (moment, level, message)
 
 
-@pytest.mark.parametrize("line", ["", "  File x", "{", '{"a": 1}', "9999-99-99T99:99:99Z INFO x", '{"t": {}}'])
+@pytest.mark.parametrize(
+    "line",
+    ["", "  File x", "{", '{"a": 1}', "9999-99-99T99:99:99Z INFO x", '{"t": {}}', '{"a":' * 9999],
+    ids=["empty", "trace", "brace", "object", "no-date", "no-time", "deep"],
+)
 def test_lines_without_a_stamp(line: str) -> None:
     assert stamps.read(line) is None
 
@@ -196,8 +199,6 @@ def test_an_emptied_log_and_one_that_comes_later(tmp_path: Path) -> None:
     path.write_text(f"{OURS} INFO short\n")
     (tmp_path / "broker-ztf.log").write_text(f"{OURS} INFO new\n")
     found = journal.followed(followers, lambda: journal.find(tmp_path))
-    deadline = time.monotonic() + 60
     assert {next(found).message, next(found).message} == {"short", "new"}
-    assert time.monotonic() < deadline
     for follower in followers.values():
         follower.close()
