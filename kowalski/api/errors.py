@@ -47,6 +47,12 @@ class InvalidRequestError(ApiError):
         super().__init__(f"ValidationError: {reason}")
 
 
+class UnsupportedMediaError(ApiError):
+    """The body is of a kind that the route does not take."""
+
+    status = 415
+
+
 class InvalidTokenError(ApiError):
     """The token was not made here, has been changed, or has expired."""
 

@@ -96,7 +96,17 @@ def _operation(route: Route) -> Schema:
         if route.examples:
             examples = {name: {"value": value} for name, value in route.examples.items()}
             operation["requestBody"]["content"][JSON]["examples"] = examples
+    if route.consumes:
+        operation["requestBody"] = {"required": True, "content": _files(route)}
     return operation
+
+
+def _files(route: Route) -> Schema:
+    file = {"type": "string", "format": "binary"}
+    return {
+        media: {"schema": file, **({"example": example} if example else {})}
+        for media, example in route.consumes.items()
+    }
 
 
 def _of_path(route: Route) -> list[Schema]:
@@ -127,7 +137,7 @@ def _responses(route: Route) -> Schema:
         content = _json(route.response.__name__, example) | content
     if content:
         success["content"] = content
-    takes_input = route.request is not None or route.query is not None or bool(route.parameters)
+    takes_input = route.request is not None or route.query is not None or bool(route.parameters or route.consumes)
     errors = {**ALWAYS, **(WITH_INPUT if takes_input else {}), **ACCESS_ERRORS[route.access]}
     if _path(route) != route.path:
         errors[404] = "a part of the path has another form"

@@ -39,6 +39,8 @@ class Route:
         Model of the JSON body, if there is one.
     query
         Model of the query string, one field per parameter; use it with `kowalski.api.bodies.read_query`.
+    consumes
+        Media type -> an example of the body, where that is no JSON.
     response
         Model of the successful answer; None if it is no JSON.
     produces
@@ -66,6 +68,7 @@ class Route:
     description: str = ""
     request: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
+    consumes: Mapping[str, str] = field(default_factory=dict)
     response: type[BaseModel] | None = None
     produces: Mapping[str, str] = field(default_factory=dict)
     errors: Mapping[int, str] = field(default_factory=dict)

@@ -75,6 +75,7 @@ class Ceilings(Section):
     max_time_ms: Positive | None = None
     max_rows: Positive | None = None
     max_bytes: Positive | None = None
+    max_table_rows: Positive | None = None
 
 
 class Queries(Section):
@@ -83,6 +84,7 @@ class Queries(Section):
     max_time_ms: Positive = 300_000
     max_rows: Positive = 1_000_000
     max_bytes: Positive = 2 * 1024**3
+    max_table_rows: Positive = 100_000
     roles: dict[Literal["user", "admin"], Ceilings] = {}
 
     def of(self, role: Literal["user", "admin"]) -> Queries:

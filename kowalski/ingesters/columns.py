@@ -171,16 +171,24 @@ def kept(table: pa.RecordBatch, conditions: Mapping[str, tuple[str, Any]]) -> Bo
     return good
 
 
-def _positions(names: Sequence[str], ra: str | None, dec: str | None) -> tuple[str, str]:
+def find_positions(names: Sequence[str], ra: str | None, dec: str | None) -> tuple[str, str] | None:
+    """Find the columns of right ascension and declination by their names, where they are not given."""
     by_lower = {name.lower(): name for name in reversed(names)}
     for first, second in PAIRS:
         found = ra or by_lower.get(first), dec or by_lower.get(second)
         if found[0] is not None and found[1] is not None:
             return found[0], found[1]
-    raise IngestError(
-        f"no columns of positions are known by their names among {', '.join(names)}; name them (--ra, --dec), "
-        "say that there are none (--no-positions), or take them from another catalog (--position-from-catalog)"
-    )
+    return None
+
+
+def _positions(names: Sequence[str], ra: str | None, dec: str | None) -> tuple[str, str]:
+    found = find_positions(names, ra, dec)
+    if found is None:
+        raise IngestError(
+            f"no columns of positions are known by their names among {', '.join(names)}; name them (--ra, --dec), "
+            "say that there are none (--no-positions), or take them from another catalog (--position-from-catalog)"
+        )
+    return found
 
 
 def _numbers(texts: pa.Array) -> Floats:

@@ -35,6 +35,7 @@ DESCRIPTION = openapi.describe(ROUTES, Server())
 QUERIES = "/api/queries"
 MEDIA = tuple(DESCRIPTION["paths"][QUERIES]["post"]["responses"]["200"]["content"])
 
+schemathesis.serializer.alias("application/vnd.apache.parquet", "application/octet-stream")
 every = schemathesis.openapi.from_dict(DESCRIPTION)
 # Queries have so many options that their edge cases alone, each of them once, would be thousands.
 at_random = schemathesis.openapi.from_dict(

@@ -54,7 +54,7 @@ def test_every_part_of_a_route_is_described(route: Route) -> None:
     assert {parameter["name"] for parameter in operation.get("parameters", [])} >= set(
         re.findall(r"\{(\w+)", described(route.path))
     )
-    assert bool(route.request) == ("requestBody" in operation)
+    assert bool(route.request or route.consumes) == ("requestBody" in operation)
     for status, answer in operation["responses"].items():
         (content,) = answer["content"].values() if status != "200" else list(answer["content"].values())[:1]
         assert answer["description"]
@@ -103,6 +103,19 @@ async def test_the_examples_are_accepted(admin: Any) -> None:
         for name, body in route.examples.items():
             status, answer = await admin(method, re.sub(r"\{\w+\}", where, path), body)
             assert status == 200, (path, name, answer)
+
+
+async def test_the_example_of_a_table_is_accepted(admin: Any) -> None:
+    for route in ROUTES:
+        for media, example in route.consumes.items():
+            if example:
+                headers = {"Authorization": admin.token, "Content-Type": media}
+                wanted = {"catalog": "Gaia_EDR3", "radius": 2, "id": "name"}
+                async with admin.http.request(
+                    route.method, route.path, params=wanted, data=example.encode(), headers=headers
+                ) as answer:
+                    assert answer.status == 200, await answer.text()
+    assert any(route.consumes for route in ROUTES)
 
 
 async def test_the_page_needs_nothing_from_elsewhere(nobody: Any) -> None:

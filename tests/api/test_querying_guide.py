@@ -70,6 +70,8 @@ def test_the_examples_in_python_run_from_top_to_bottom(night: Any) -> None:
     assert by_name["Gaia_EDR3"]
     assert known["found"]["Gaia_EDR3"]["elsewhere"] == []
     assert known["nearest"][0]["objectId"] == known["alert"]["objectId"]
+    assert known["alert"]["candid"] in {each["match"]["_id"] for each in known["pairs"]}
+    assert {each["id"] for each in known["pairs"]} == {"mine"}
     assert known["alert"]["candid"] in {each["_id"] for each in known["inside"]}
     assert len(known["inside"]) < ALERTS
     assert known["picture"].content.startswith(b"\x89PNG")

@@ -113,6 +113,22 @@ FOUND = {
     ],
 }
 
+TABLE = "name,ra,dec\nM31,10.684708,41.26875\nM33,01:33:50.9,+30:39:36.8\n"
+MATCHED = {
+    "status": "success",
+    "message": "Successfully executed query",
+    "data": [
+        {
+            "row": 0,
+            "id": "M31",
+            "ra": 10.684708,
+            "dec": 41.26875,
+            "separation": 0.27,
+            "match": {"_id": "ZTF23abcdefg", "candidate": {"magpsf": 17.52}},
+        }
+    ],
+}
+
 PIPELINE = [
     {"$match": {"candidate.drb": {"$gt": 0.9}, "classifications.braai": {"$gt": 0.9}}},
     {"$project": {"_id": 0, "candid": 1, "objectId": 1, "annotations.magpsf": "$candidate.magpsf"}},

@@ -11,13 +11,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from kowalski.api import extjson, sandbox
+from kowalski.api import sandbox
 from kowalski.api.models.queries import CatalogPart, PositionOptions
 from kowalski.api.queries import together
 from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.positions import Cone, Position
 from kowalski.api.queries.together import Together
-from kowalski.api.reading import RawCursor
 from kowalski.api.results import Match, Matches
 
 Found = tuple[Position, bytes]
@@ -74,7 +73,7 @@ class _Search:
         """Search around all positions by one command; if that is too much, around each half of them."""
         stages = await asyncio.to_thread(search.pipeline, positions)
         cursor = await self.archive.aggregate(self.catalog, stages, self.options, batchSize=together.BATCH)
-        rows = await self._read(cursor)
+        rows = await together.read(self.archive, cursor)
         if rows is None and len(positions) == 1:
             async for batch in self._one(positions[0]):
                 yield positions[0], batch
@@ -88,17 +87,6 @@ class _Search:
         documents = await asyncio.to_thread(search.assign, positions, rows)
         for position, around_it in zip(positions, documents, strict=True):
             yield position, b"".join(around_it)
-
-    async def _read(self, cursor: RawCursor) -> list[bytes] | None:
-        """Read the rows of a command; None if they are too large to be held."""
-        batches, size = [], 0
-        async with aclosing(self.archive.batches(cursor)) as found:
-            async for batch in found:
-                size += len(batch)
-                if size > together.HELD:
-                    return None
-                batches.append(batch)
-        return [row for batch in batches for row in extjson.split(batch)]
 
     async def _one(self, position: Position) -> AsyncGenerator[bytes]:
         """Search around one position; gives something even if nothing is there."""

@@ -143,14 +143,21 @@ def _position(name: str, pair: Any) -> Position:
 
 def _degrees(ra: Any, dec: Any) -> tuple[float, float]:
     if isinstance(ra, str) and isinstance(dec, str):
-        return _sexagesimal(ra, "ra") * DEGREES_PER_HOUR, _sexagesimal(dec, "dec")
+        return sexagesimal(ra, "ra") * DEGREES_PER_HOUR, sexagesimal(dec, "dec")
     try:
         return float(ra), float(dec)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidRequestError("radec: unrecognized ra/dec format.") from error
 
 
-def _sexagesimal(text: str, kind: str) -> float:
+def sexagesimal(text: str, kind: str) -> float:
+    """Read a text such as ``04:46:37.88``: hours of right ascension (``ra``), degrees of declination (``dec``).
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is none.
+    """
     match = _FORMS[kind].fullmatch(text.strip())
     if match is None:
         raise InvalidRequestError(f"radec: unrecognized string ra/dec format. {text[:40]!r}")

@@ -1,4 +1,4 @@
-"""Around many positions by one command: how ``cone_search`` and ``near`` take thousands at once.
+"""Around many positions by one command: how ``cone_search``, ``near`` and matches of a table take thousands at once.
 
 A catalog that carries HEALPix cells is asked for the cells around all positions, which costs it a thirtieth of one
 search per position. In another one MongoDB searches group by group (`GROUP`): as dear as one by one, because it works
@@ -10,16 +10,19 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from pymongo.errors import OperationFailure
 
+from kowalski.api import extjson
 from kowalski.api.models.queries import CatalogPart, PositionOptions
 from kowalski.api.queries import projections
 from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.positions import FIELD, Cone, Position
+from kowalski.api.reading import RawCursor
 from kowalski.archive import indexes
 from kowalski.science import pairs
 from kowalski.science.coordinates import (
@@ -125,9 +128,26 @@ class Together:
 
         They are in the order that was asked for, else the nearest come first; skip and limit are applied.
         """
+        near, _ = self.pairs(positions, rows)
+        left, right = near
+        if self.options.sort:
+            ordered = np.lexsort((right, left))
+            left, right = left[ordered], right[ordered]
+        found: list[list[bytes]] = [[] for _ in positions]
+        for position, row in zip(left.tolist(), right.tolist(), strict=True):
+            found[position].append(document(rows[row]))
+        first = self.options.skip or 0
+        last = first + self.options.limit if self.options.limit else None
+        return [documents[first:last] for documents in found]
+
+    def pairs(self, positions: Sequence[Position], rows: Sequence[bytes]) -> tuple[pairs.Pairs, Floats]:
+        """Find which rows of those that the pipeline gave lie around which positions, and how far away in arcsec.
+
+        They are in the order of the positions, for each of which the nearest come first.
+        """
         heads = [HEAD.unpack_from(row.ljust(HEAD.size)) for row in rows]
-        placed = [index for index, head in enumerate(heads) if head[1::2] == NAMES]  # the others have no position
-        ra = np.array([heads[index][2] for index in placed], float) + 180.0
+        placed = np.array([index for index, head in enumerate(heads) if head[1::2] == NAMES], np.intp)
+        ra = np.array([heads[index][2] for index in placed], float) + 180.0  # of the others, no position is known
         dec = np.array([heads[index][4] for index in placed], float)
         group = np.array([heads[index][6] for index in placed], np.intp)
         there_ra, there_dec = _arrays(positions)
@@ -136,14 +156,7 @@ class Together:
         # A document that lies around positions of several groups comes once for each group.
         own = near.left // self._group_size(len(positions)) == group[near.right]
         kept = np.flatnonzero(own & (arcsec >= self.cone.inner_arcsec))
-        if self.options.sort:
-            kept = kept[np.lexsort((near.right[kept], near.left[kept]))]
-        found: list[list[bytes]] = [[] for _ in positions]
-        for left, right in zip(near.left[kept].tolist(), near.right[kept].tolist(), strict=True):
-            found[left].append(rows[placed[right]][HEAD.size : -1])
-        first = self.options.skip or 0
-        last = first + self.options.limit if self.options.limit else None
-        return [documents[first:last] for documents in found]
+        return pairs.Pairs(near.left[kept], placed[near.right[kept]]), arcsec[kept]
 
     def _group_size(self, count: int) -> int:
         """Positions of one group: all if cells are asked for, else few, but as many as it takes to fit a pipeline."""
@@ -152,6 +165,23 @@ class Together:
     def _match(self, positions: Sequence[Position]) -> Stage:
         where = _circles(self.cone, positions) if self.order is None else _cells(self.cone, positions, self.order)
         return {"$match": {"$and": [where, self.part.filter]} if self.part.filter else where}
+
+
+def document(row: bytes) -> bytes:
+    """Take what the user gets, in BSON, out of a row."""
+    return row[HEAD.size : -1]
+
+
+async def read(archive: Archive, cursor: RawCursor) -> list[bytes] | None:
+    """Read the rows of a command; None if they are too large to be held."""
+    batches, size = [], 0
+    async with aclosing(archive.batches(cursor)) as found:
+        async for batch in found:
+            size += len(batch)
+            if size > HELD:
+                return None
+            batches.append(batch)
+    return [row for batch in batches for row in extjson.split(batch)]
 
 
 def _circles(cone: Cone, positions: Sequence[Position]) -> Stage:
