@@ -68,7 +68,7 @@ def corrupt(path: tuple[Any, ...], value: Any, rename: str | None) -> Any:
     return tree
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=HARMLESS)
+@settings(max_examples=80, deadline=None, suppress_health_check=HARMLESS)
 @given(path=st.sampled_from(PATHS), value=values, rename=st.one_of(st.none(), st.text(max_size=10)))
 def test_one_value_or_name_is_wrong(tmp_path: Path, path: tuple[Any, ...], value: Any, rename: str | None) -> None:
     file = tmp_path / "config.yaml"
@@ -76,7 +76,7 @@ def test_one_value_or_name_is_wrong(tmp_path: Path, path: tuple[Any, ...], value
     load_or_complain(file, {})
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=HARMLESS)
+@settings(max_examples=50, deadline=None, suppress_health_check=HARMLESS)
 @given(
     tree=st.dictionaries(
         st.one_of(st.sampled_from([*DEFAULTS, "kowalski", "misc", "enabled"]), st.text(max_size=5)), values, max_size=4
@@ -88,7 +88,7 @@ def test_any_sections(tmp_path: Path, tree: dict[str, Any]) -> None:
     load_or_complain(file, {})
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=HARMLESS)
+@settings(max_examples=50, deadline=None, suppress_health_check=HARMLESS)
 @given(seed=st.integers(0, 2**32), data=st.binary(max_size=3))
 def test_some_bytes_are_damaged(tmp_path: Path, seed: int, data: bytes) -> None:
     chance = random.Random(seed)
@@ -99,7 +99,7 @@ def test_some_bytes_are_damaged(tmp_path: Path, seed: int, data: bytes) -> None:
     load_or_complain(file, {})
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=HARMLESS)
+@settings(max_examples=60, deadline=None, suppress_health_check=HARMLESS)
 @given(
     variables=st.dictionaries(
         st.sampled_from([f"KOWALSKI_{'__'.join(map(str, path)).upper()}" for path in PATHS if len(path) > 1]),
