@@ -58,20 +58,24 @@ class Drain:
     def figures(self, survey: str, peaks: Mapping[str, accounting.Usage]) -> dict[str, Any]:
         """Everything that was measured: milliseconds per alert, megabytes of peak RSS, versions, kind of machine."""
         per_alert = 1000.0 / self.alerts
+        processes: dict[str, float] = {}
+        for name, seconds in self.cpu.items():
+            together = "workers" if name.startswith("worker-") else name
+            processes[together] = processes.get(together, 0.0) + seconds * per_alert
         return {
             "date": date.today().isoformat(),
             "survey": survey,
             "alerts": self.alerts,
-            "alerts_per_second": self.alerts / self.seconds,
-            "calibration": accounting.calibrate(),
+            "alerts_per_second": round(self.alerts / self.seconds),
+            "calibration": round(accounting.calibrate(), 2),
             "machine": accounting.machine(),
             "versions": accounting.versions(),
-            "processes": {name: seconds * per_alert for name, seconds in self.cpu.items()},
+            "processes": {name: round(ms, 3) for name, ms in processes.items()},
             "stages": {
-                stage: {kind: seconds * per_alert for kind, seconds in times.items()}
+                stage: {kind: round(seconds * per_alert, 3) for kind, seconds in times.items()}
                 for stage, times in self.stages.items()
             },
-            "rss": {name: used.rss for name, used in peaks.items()},
+            "rss": {name: round(used.rss) for name, used in peaks.items()},
         }
 
 
