@@ -25,6 +25,7 @@ ROUTES = {
     "/api/users": {"GET": ADMIN, "POST": ADMIN},
     "/api/users/somebody": {"PUT": ADMIN, "DELETE": ADMIN},
     "/api/queries": {"POST": USER},
+    "/api/queries/crossmatch": {"POST": USER},
     "/api/filters": {"POST": ADMIN, "PATCH": ADMIN},
     "/api/filters/123": {"GET": ADMIN, "DELETE": ADMIN},
     "/api/filters/123/test": {"POST": ADMIN},

@@ -20,6 +20,12 @@ from kowalski.config import PROJECT
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
 
 
+@pytest.fixture(autouse=True)
+def _three_hours_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count from the test's own beginning: minutes lie between that and this module's import."""
+    monkeypatch.setattr(sys.modules[__name__], "START", datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3))
+
+
 def stamp(minutes: int) -> str:
     return f"{START + timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}"
 
