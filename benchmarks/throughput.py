@@ -117,6 +117,8 @@ def checked(options: argparse.Namespace) -> argparse.Namespace:
 
 def instance(options: argparse.Namespace, run: Path) -> Settings:
     """Settings of the measured instance."""
+    # librdkafka tells of each of its own retries; what fails in the end is raised.
+    logging.getLogger("kowalski.kafka").setLevel(logging.CRITICAL)
     wanted: dict[str, Any] = {} if options.batch_size is None else {"broker": {"batch_size": options.batch_size}}
     data = os.environ.get("KOWALSKI_SAMPLE_DATA")
     wanted["path"] = {"run": str(run), "data": str(run / "data")} | ({"models": f"{data}/models"} if data else {})
@@ -271,8 +273,6 @@ def print_drain(drain: Drain, peaks: dict[str, accounting.Usage]) -> None:
 def main() -> None:
     """Run the benchmark that the command line asks for."""
     options = arguments()
-    # librdkafka tells of each of its own retries; what fails in the end is raised.
-    logging.getLogger("kowalski.kafka").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="kowalski-benchmark-") as folder:
         settings = instance(options, Path(folder) / "run")
         with services.running(settings, mongod=True, kafka=True) as servers:
