@@ -60,7 +60,7 @@ class Waiting(dict[int, int]):
 
 @dataclass(slots=True)
 class Cost:
-    """Seconds of wall-clock and of CPU."""
+    """Seconds of wall-clock and of a worker's CPU spent in one stage."""
 
     wall: float = 0.0
     cpu: float = 0.0

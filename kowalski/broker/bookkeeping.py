@@ -62,9 +62,8 @@ class Bookkeeping:
         self._counts["batches"] += 1
         for name in ("packets", "alerts", "passes", "rejected"):
             self._counts[name] += getattr(report, name)
-        costs = {stage: activity.Cost(times.wall, times.cpu) for stage, times in report.stages.items()}
         self._work.merge(
-            activity.Work(report.packets, report.alerts, report.passes, report.rejected, report.waiting, costs)
+            activity.Work(report.packets, report.alerts, report.passes, report.rejected, report.waiting, report.stages)
         )
         for stage, times in report.stages.items():
             self._stages[stage]["wall"] += times.wall

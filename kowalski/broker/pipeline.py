@@ -16,7 +16,7 @@ from bson.errors import BSONError, InvalidDocument
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from kowalski.archive import dead_letters, names
-from kowalski.archive.activity import Waiting
+from kowalski.archive.activity import Cost, Waiting
 from kowalski.broker import evolution
 from kowalski.broker.batch import Batch, Packet, Rejected
 from kowalski.broker.context import WorkerContext
@@ -56,14 +56,6 @@ class StageError(Exception):
 
 
 @dataclass(slots=True)
-class StageTimes:
-    """Seconds of wall-clock and of this thread's CPU spent in one stage."""
-
-    wall: float = 0.0
-    cpu: float = 0.0
-
-
-@dataclass(slots=True)
 class BatchReport:
     """What became of a batch; small, because it travels back to the broker."""
 
@@ -73,7 +65,7 @@ class BatchReport:
     rejected: int = 0
     waiting: Waiting = field(default_factory=Waiting)
     """How long the packets took from Kafka to here."""
-    stages: dict[str, StageTimes] = field(default_factory=dict)
+    stages: dict[str, Cost] = field(default_factory=dict)
 
 
 def process(packets: Sequence[Packet], context: WorkerContext) -> BatchReport:
@@ -191,7 +183,7 @@ class _timed:
     """Adds the time of a ``with`` block to a stage of a report."""
 
     def __init__(self, report: BatchReport, stage: str) -> None:
-        self._times = report.stages.setdefault(stage, StageTimes())
+        self._times = report.stages.setdefault(stage, Cost())
 
     def __enter__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.thread_time()

@@ -149,7 +149,7 @@ def healpix_neighbourhood(ra: ArrayLike, dec: ArrayLike, order: int) -> Cells:
 def healpix_cones(ra: ArrayLike, dec: ArrayLike, radius: float, order: int) -> Cells:
     """Cells that hold everything within a radius of each position: those of the nine around it that the cone touches.
 
-    A third to a half of the nine, which is as much less to read where the radius is small for the cells.
+    Away from the poles that is a sixth to six tenths of the nine; the smaller the radius is for the cells, the fewer.
 
     Parameters
     ----------
