@@ -37,7 +37,8 @@ async def put_async(system: AsyncDatabase[Document], service: str, text: str) ->
 
 def read(system: Database[Document]) -> Mapping[str, str]:
     """Read the figures of all processes that are alive, by service."""
-    match = {"at": {"$gt": datetime.now(UTC) - FRESH}}
+    now = datetime.now(UTC)
+    match = {"at": {"$gt": now - FRESH, "$lt": now + FRESH}}  # later: of one that has ended before a clock was set
     return {found["_id"]: found["text"] for found in system[names.FIGURES].find(match).sort("_id")}
 
 

@@ -14,12 +14,29 @@ from kowalski.archive import names
 from kowalski.archive.client import Document
 from kowalski.archive.outbox import INDEXES, State
 
+LONGEST = timedelta(minutes=10)
+"""Nothing waits longer for its next attempt."""
+
 
 class Queue:
-    """Reads and moves on the documents of an outlet's outbox, one object after the other."""
+    """Reads and moves on the documents of an outlet's outbox, one object after the other.
 
-    def __init__(self, system: AsyncDatabase[Document], outlet: str = "skyportal") -> None:
+    Parameters
+    ----------
+    system
+        The system database.
+    outlet
+        Whose outbox it is.
+    longest
+        No document was ever told to wait longer than that. One whose next attempt is further away was written, or is
+        being read, while a clock was wrong, and is due at once: else it would wait until the clock is there.
+    """
+
+    def __init__(
+        self, system: AsyncDatabase[Document], outlet: str = "skyportal", longest: timedelta = LONGEST
+    ) -> None:
         self._outbox: AsyncCollection[Document] = system[names.OUTBOXES[outlet]]
+        self._longest = longest
 
     async def ensure_indexes(self) -> None:
         """Make the outbox's indexes where they are missing."""
@@ -43,7 +60,8 @@ class Queue:
             For each object the document that is next in its order (by jd, then by age); objects whose next
             document waits for another attempt are left out.
         """
-        ready = {"state": State.PENDING.value, "next_attempt_at": {"$lte": now}, "objectId": {"$nin": list(busy)}}
+        moments = [{"next_attempt_at": {"$lte": now}}, {"next_attempt_at": {"$gt": now + self._longest}}]
+        ready = {"state": State.PENDING.value, "$or": moments, "objectId": {"$nin": list(busy)}}
         cursor = self._outbox.find(ready, {"objectId": 1}).sort("next_attempt_at", ASCENDING).limit(4 * wanted)
         chosen: dict[str, Document] = {}
         async for found in cursor:
@@ -51,13 +69,16 @@ class Queue:
             if object_id in chosen:
                 continue
             head = await self.head(survey, object_id)
-            if head is not None and head["next_attempt_at"] <= now.replace(tzinfo=None):
+            if head is not None and self._is_due(head["next_attempt_at"].replace(tzinfo=UTC), now):
                 chosen[object_id] = head
             elif head is not None:
                 await self.defer(survey, object_id, head["next_attempt_at"])
             if len(chosen) == wanted:
                 break
         return list(chosen.values())
+
+    def _is_due(self, moment: datetime, now: datetime) -> bool:
+        return not now < moment <= now + self._longest
 
     async def head(self, survey: str, object_id: str) -> Document | None:
         """Find the object's pending document that must go first."""
@@ -67,7 +88,9 @@ class Queue:
     async def defer(self, survey: str, object_id: str, until: datetime) -> None:
         """Let all that is pending of an object wait, so that nothing overtakes its first document."""
         mine = {"_id.survey": survey, "objectId": object_id, "state": State.PENDING.value}
-        await self._outbox.update_many(mine, {"$max": {"next_attempt_at": until}})
+        believed = {"$lte": ["$next_attempt_at", until + self._longest]}
+        later = {"$cond": [believed, {"$max": ["$next_attempt_at", until]}, until]}
+        await self._outbox.update_many(mine, [{"$set": {"next_attempt_at": later}}])
 
     async def record(self, identity: Document, steps: Sequence[str], **fields: Any) -> None:
         """Note that calls are done (or found unnecessary), with further fields of the document."""

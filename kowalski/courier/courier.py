@@ -17,7 +17,7 @@ from pymongo.errors import ConnectionFailure, WTimeoutError
 
 from kowalski.archive import figures, reports
 from kowalski.archive.client import Document, async_data_database, async_system_database, connect_async
-from kowalski.archive.queue import Queue
+from kowalski.archive.queue import LONGEST, Queue
 from kowalski.config import Settings
 from kowalski.config.outlets import OutletSettings
 from kowalski.courier import metrics
@@ -61,7 +61,7 @@ class Courier:
         self._settings = settings
         self._outlet = outlet
         self._system = system
-        self._queue = Queue(system, outlet.name)
+        self._queue = Queue(system, outlet.name, max(LONGEST, timedelta(seconds=2 * settings.backoff_max_seconds)))
         self._lease = Lease(system, outlet.name)
         self._stopping = stopping
         self._breaker = Breaker(

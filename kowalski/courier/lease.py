@@ -16,7 +16,11 @@ from kowalski.archive import names
 from kowalski.archive.client import Document
 
 SECONDS = 15.0
-"""How long a lease lasts that is not renewed: so long a courier on another machine waits for one that has died."""
+"""How long a lease lasts that is not renewed: so long a courier on another machine waits for one that has died.
+
+It is whoever waits that measures it, by a clock that nobody sets: a lease that ends at a time of day would end too
+early, or a day too late, when a clock is put right.
+"""
 
 
 class Lease:
@@ -25,7 +29,7 @@ class Lease:
     Parameters
     ----------
     system
-        The system database; its server's clock decides.
+        The system database.
     name
         Of the outlet whose outbox it is.
 
@@ -41,6 +45,7 @@ class Lease:
         self._seconds = seconds
         self._me = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
         self._until = 0.0
+        self._seen: tuple[str | None, float] = (None, 0.0)
         self.holder = "nobody"
 
     @property
@@ -52,18 +57,12 @@ class Lease:
         """Take it if it is free, or renew it; returns whether it is ours."""
         start = time.monotonic()
         known = await self._leases.find_one({"_id": self._name})
-        gone = [known["owner"]["token"]] if known is not None and self._has_died(known["owner"]) else []
-        free = {
-            "$or": [
-                {"$in": ["$owner.token", [self._me["token"], *gone]]},
-                {"$lte": [{"$ifNull": ["$until", 0]}, "$$NOW"]},
-            ]
-        }
-        until = {"$add": ["$$NOW", int(1000 * self._seconds)]}
-        change = {
-            "owner": {"$cond": [free, {"$literal": self._me}, "$owner"]},
-            "until": {"$cond": [free, until, "$until"]},
-        }
+        free: Document = {"$in": [{"$ifNull": ["$owner.token", None]}, [None, self._me["token"]]]}
+        if known is not None and (self._has_died(known["owner"]) or self._has_ended(known)):
+            # unless it has been renewed in this moment
+            free = {"$or": [free, {"$eq": [{"$ifNull": ["$renewal", None]}, known.get("renewal")]}]}
+        mine = {"owner": self._me, "renewal": uuid.uuid4().hex, "seconds": self._seconds}
+        change = {name: {"$cond": [free, {"$literal": value}, f"${name}"]} for name, value in mine.items()}
         try:
             now = await self._leases.find_one_and_update(
                 {"_id": self._name}, [{"$set": change}], upsert=True, return_document=ReturnDocument.AFTER
@@ -81,6 +80,13 @@ class Lease:
         """Let the next one have it at once."""
         self._until = 0.0
         await self._leases.delete_one({"_id": self._name, "owner.token": self._me["token"]})
+
+    def _has_ended(self, known: Document) -> bool:
+        """Whether nobody has renewed the lease for as long as it lasts, as far as this process has seen."""
+        now, renewal = time.monotonic(), known.get("renewal")
+        if renewal != self._seen[0] or not self._seen[1]:
+            self._seen = (renewal, now)
+        return now - self._seen[1] >= float(known.get("seconds", SECONDS))
 
     def _has_died(self, owner: dict[str, Any]) -> bool:
         """Whether the owner was a process of this machine that is gone: then nobody needs to wait."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -27,11 +28,15 @@ class Desk:
         Whether the courier is to end.
     settle
         Time-out of a call that must not be made twice, seconds. Its effect may be on its way for as long again.
+    begun
+        Document and step -> when a call that must not be made twice was begun, or, if that was in an earlier life of
+        the courier, when it was first seen to have been: by the monotonic clock, which nobody sets.
     """
 
     queue: Queue
     stopping: Callable[[], bool]
     settle: float
+    begun: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
 class Progress:
@@ -77,12 +82,15 @@ class Progress:
     async def record(self, *steps: str, **fields: Any) -> None:
         """Note steps as done, with further fields of the document."""
         self._done.update(steps)
+        for step in steps:
+            self._desk.begun.pop(self._key(step), None)
         self.document.update(fields)
         await self._desk.queue.record(self.document["_id"], steps, **fields)
 
     async def refuse(self, step: str, reason: str) -> None:
         """Note a step as refused for good."""
         self.refused[step] = reason
+        self._desk.begun.pop(self._key(step), None)
         await self._desk.queue.refuse(self.document["_id"], step, reason)
 
     async def do(self, step: str, call: Call) -> bool:
@@ -113,11 +121,12 @@ class Progress:
         NotYet
             If its effect may be on its way.
         """
-        begun = self._intents.get(step)
-        if begun is None:
+        if step not in self._intents:
             return False
-        settled = begun.replace(tzinfo=UTC) + timedelta(seconds=2.0 * self._desk.settle)
-        if datetime.now(UTC) < settled:
+        begun = self._desk.begun.setdefault(self._key(step), time.monotonic())
+        left = begun + 2.0 * self._desk.settle - time.monotonic()
+        if left > 0:
+            settled = datetime.now(UTC) + timedelta(seconds=left)
             raise NotYet(f"{step}: its answer is lost, its effect may be on its way", settled)
         return True
 
@@ -134,6 +143,7 @@ class Progress:
         self.check()
         begun = datetime.now(UTC)
         self._intents[step] = begun
+        self._desk.begun[self._key(step)] = time.monotonic()
         await self._desk.queue.intend(self.document["_id"], step, begun)
         try:
             return await call()
@@ -145,7 +155,12 @@ class Progress:
     async def forget(self, step: str) -> None:
         """Note that a call has surely not had its effect."""
         self._intents.pop(step, None)
+        self._desk.begun.pop(self._key(step), None)
         await self._desk.queue.forget(self.document["_id"], step)
+
+    def _key(self, step: str) -> tuple[str, str]:
+        identity = self.document["_id"]
+        return f"{identity['survey']} {identity['candid']}", step
 
 
 def passes_to_deliver(document: Document) -> dict[str, Mapping[str, Any]]:

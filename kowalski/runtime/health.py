@@ -130,6 +130,8 @@ def reporting(service: str, tell: Callable[[dict[str, Any]], str] | None = None)
         if not found or found[0]["at"].replace(tzinfo=UTC).timestamp() < started:
             return Health(False, "has not reported yet")
         age = datetime.now(UTC) - found[0]["at"].replace(tzinfo=UTC)
+        if age < -FRESH:
+            return Health(False, "has reported when it was later than now: a clock was set")
         seconds = int(age.total_seconds())
         is_fresh = age < FRESH
         return Health(is_fresh, tell(found[0]) if tell is not None and is_fresh else f"reported {seconds} s ago")

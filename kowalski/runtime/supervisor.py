@@ -149,7 +149,7 @@ class Supervisor:
                 name=info["name"],
                 state=info["statename"],
                 pid=info["pid"],
-                started=float(info["start"]),
+                started=_started(info["pid"]) or float(info["start"]),
                 log=Path(info["stdout_logfile"]),
             )
             for info in found
@@ -231,6 +231,14 @@ class Supervisor:
             time.sleep(0.05)
         reason = " ".join((done.stderr or done.stdout).split()) or f"see {self.logs / 'supervisord.log'}"
         raise ServiceError(f"the supervisor does not start: {reason}")
+
+
+def _started(pid: int) -> float | None:
+    """When a process was started, by the clock as it is now; supervisord tells it by the clock as it was then."""
+    try:
+        return psutil.Process(pid).create_time() if pid else None
+    except psutil.Error:
+        return None
 
 
 def _private_folder(folder: Path) -> None:

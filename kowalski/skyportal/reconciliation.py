@@ -47,6 +47,8 @@ class Reconciler:
         """
         now = datetime.now(UTC)
         last = await known_objects.looked_through(self._system)
+        if last is not None and last > now:  # a clock was set: what lies between is not known
+            last = None
         async for names in self._skyportal.sources_since(None if last is None else last - OVERLAP):
             await known_objects.add(self._system, names)
         await known_objects.look_through(self._system, now)

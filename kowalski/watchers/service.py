@@ -90,7 +90,8 @@ class Service:
     def _go_on(self, context: Context[Any]) -> None:
         due: datetime | None = context.memory.load().get("next_at")
         if due is not None:  # a restart is no reason to ask again before it is time
-            self._sleep((due.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds())
+            left = (due.replace(tzinfo=UTC) - datetime.now(UTC)).total_seconds()
+            self._sleep(min(left, context.memory.load().get("pause", left)))  # a clock may have been set
         while True:
             pause, is_promised = self._own.every_seconds, True
             try:
@@ -124,7 +125,7 @@ class Service:
         next_at = datetime.now(UTC) + timedelta(seconds=seconds)
         if context is not None:
             try:
-                context.memory.save(next_at=next_at)
+                context.memory.save(next_at=next_at, pause=seconds)
             except PyMongoError as error:
                 log.warning("%s: the time of the next pass could not be noted: %s", self.name, error)
         self._state |= {"next_at": next_at, "doing": "waiting"}

@@ -62,6 +62,19 @@ async def test_it_ends_unless_it_is_renewed(system: AsyncDatabase[Document]) -> 
     assert not other.is_held
 
 
+async def test_it_lasts_as_long_as_it_is_renewed_whatever_clocks_say(system: AsyncDatabase[Document]) -> None:
+    mine, other = Lease(system, "skyportal"), elsewhere(system, seconds=60.0)
+    assert await other.hold()
+    assert not await mine.hold()
+    renewal, since = mine._seen
+    mine._seen = (renewal, since - 61.0)  # so long ago it was seen
+    assert await other.hold()
+    assert not await mine.hold()
+    mine._seen = (mine._seen[0], since - 61.0)
+    assert await mine.hold()
+    assert not await other.hold()
+
+
 async def test_nobody_waits_for_a_process_that_is_gone(system: AsyncDatabase[Document]) -> None:
     lost = Lease(system, "skyportal", 3600.0)
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

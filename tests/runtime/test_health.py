@@ -106,6 +106,9 @@ def test_a_service_that_reports(settings: Settings, mongo: MongoClient[dict[str,
     reports.put(system, "broker:OTHER")
     assert check(settings, 0.0).ok
     assert not check(settings, time.time() + 1.0).ok  # it has been started since
+    to_come = datetime.now(UTC) + timedelta(days=1)
+    system[names.REPORTS].update_one({"_id": "broker:ZTF"}, {"$set": {"at": to_come}})
+    assert not check(settings, 0.0).ok  # it may have ended before the clock was set
     old = datetime.now(UTC) - 2 * health.FRESH
     system[names.REPORTS].update_one({"_id": "broker:ZTF"}, {"$set": {"at": old}})
     found = check(settings, 0.0)

@@ -16,6 +16,7 @@ import pytest
 
 from kowalski.archive import outbox, reports
 from kowalski.archive.client import async_system_database, connect_async
+from kowalski.archive.queue import Queue
 from kowalski.config import Settings
 from kowalski.courier.courier import main
 from kowalski.courier.lease import Lease
@@ -264,6 +265,37 @@ async def test_what_skyportal_lacks_for_a_survey_holds_up_nothing_else(
     await deliver_all(settings, archive)
     assert set(archive.states().values()) == {"delivered"}
     assert len(fake.memory.photometry) == 1
+
+
+@pytest.mark.parametrize("hours", [1, 24])
+async def test_a_clock_that_was_wrong_delays_nothing(settings: Settings, archive: Any, fake: Any, hours: int) -> None:
+    """The one that handed it over was ahead, and so was the courier when it noted when to try again."""
+    wrong = datetime.now(UTC) + timedelta(hours=hours, seconds=1)
+    for candid in (1, 2):
+        archive.both(archive.packet(candid, jd=2459000.5 + candid))
+    change = {"next_attempt_at": wrong, "created_at": wrong, "attempts": 1}
+    archive.outbox.update_one({"_id.candid": 1}, {"$set": change})
+    fake.fail(Fault(method="POST", path="/api/candidates", status=500, times=1))
+    await deliver_all(settings, archive)
+    assert archive.states() == {1: "delivered", 2: "delivered"}
+    assert each_once(fake)
+
+
+async def test_who_waits_is_told_anew_when_clocks_are_right(settings: Settings, archive: Any) -> None:
+    for candid in (1, 2):
+        archive.both(archive.packet(candid, jd=2459000.5 + candid))
+    now = datetime.now(UTC).replace(microsecond=0)
+    moments = {1: now + timedelta(days=1), 2: now + timedelta(seconds=60)}
+    for candid, moment in moments.items():
+        archive.outbox.update_one({"_id.candid": candid}, {"$set": {"next_attempt_at": moment}})
+    async with connect_async(settings) as client:
+        queue = Queue(async_system_database(client, settings))
+        (first,) = await queue.due(now, (), 5)
+        assert first["_id"]["candid"] == 1
+        await queue.postpone(first, now + timedelta(seconds=30), "again")
+        assert await queue.due(now, (), 5) == []
+    found = {one["_id"]["candid"]: one["next_attempt_at"].replace(tzinfo=UTC) - now for one in archive.outbox.find()}
+    assert found == {1: timedelta(seconds=30), 2: timedelta(seconds=60)}
 
 
 async def test_a_second_courier_waits_for_the_first(settings: Settings, archive: Any, fake: Any) -> None:

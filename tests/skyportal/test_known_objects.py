@@ -119,6 +119,17 @@ async def test_sources_of_others_are_found_page_by_page_then_only_new_ones(
     assert datetime.now(UTC) - summary["looked_through"] < timedelta(minutes=5)
 
 
+async def test_sources_are_looked_through_anew_where_a_clock_was_wrong(
+    settings: Settings, archive: Any, fake: Any
+) -> None:
+    async with reconciler(settings) as found:
+        await known_objects.look_through(found._system, datetime.now(UTC) + timedelta(days=1))
+        save(fake, "ZTF20aaelulu", at=datetime.now(UTC) - timedelta(hours=1))
+        await found.look_through()
+    assert known(archive) == {"ZTF20aaelulu"}
+    assert known_objects.summary(archive.system)["looked_through"] <= datetime.now(UTC)
+
+
 async def test_an_interrupted_look_begins_where_it_did(settings: Settings, archive: Any, fake: Any) -> None:
     save(fake, "ZTF20aaelulu", at=datetime.now(UTC) - timedelta(days=100))
     async with reconciler(settings) as found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -90,6 +90,22 @@ async def test_a_comment_that_arrives_late(settings: Settings, archive: Any, fak
     await deliver_all(settings, archive)
     assert texts(fake) == [("one", [1])]
     assert fake.memory.calls["POST /api/sources/{obj_id}/comments"] == 1
+
+
+@pytest.mark.parametrize("days", [1, -1])
+async def test_a_comment_whose_beginning_was_noted_by_a_wrong_clock(
+    settings: Settings, archive: Any, fake: Any, days: int
+) -> None:
+    """A courier that is begun anew waits as long as an effect may be on its way, whatever the time was said to be."""
+    settings.skyportal.settle_seconds = 0.3
+    archive.both(archive.packet(1), archive.a_pass(1, 1, autosave=saving(comment="one")))
+    noted = datetime.now(UTC) + timedelta(days=days)
+    archive.outbox.update_one({}, {"$set": {"intents": {"comment:1:1": noted}}})
+    begun = datetime.now(UTC).replace(tzinfo=None)
+    await deliver_all(settings, archive)
+    assert texts(fake) == [("one", [1])]
+    took = archive.outbox.find_one()["delivered_at"] - begun
+    assert took >= timedelta(seconds=2 * settings.skyportal.settle_seconds - 0.01)
 
 
 async def test_a_group_that_is_gone_does_not_keep_others_out(settings: Settings, archive: Any, fake: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from kowalski.archive import reports
 from kowalski.archive.client import system_database
+from kowalski.archive.fetched import Memory
 from kowalski.cli import watch
 from kowalski.config import ConfigError, Settings
 from kowalski.runtime import health, programs, services
@@ -110,6 +111,17 @@ def test_a_restart_does_not_ask_before_it_is_time(settings: Settings, remote: Re
         service.stop()
         thread.join(60)
     assert len(remote.asked) == 1
+
+
+def test_a_clock_that_was_wrong_delays_nothing(settings: Settings, archive: Any, remote: Remote) -> None:
+    mark = Memory(system_database(archive.mongo, settings), "ztf_ops")
+    mark.save(next_at=datetime.now(UTC) + timedelta(days=1), pause=0.1)
+    service = Service(settings, "ztf_ops")
+    thread = threading.Thread(target=service.run, kwargs={"once": False})
+    thread.start()
+    eventually(lambda: remote.asked)
+    service.stop()
+    thread.join(60)
 
 
 @pytest.fixture
