@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,12 @@ class Instance:
     ----------
     config
         Its configuration file.
+    environment
+        Variables for its processes, on top of those of this one.
     """
 
     config: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -52,7 +55,8 @@ class Instance:
             If it fails though it should not; the text is what it printed.
         """
         command = [sys.executable, "-m", "kowalski.cli", "--config", str(self.config), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=600, env=_environment())
+        environment = _environment() | dict(self.environment)
+        done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, timeout=600, env=environment)
         if check and done.returncode != 0:
             raise AssertionError(f"{arguments} ended with {done.returncode}: {done.stdout}{done.stderr}")
         return done
@@ -87,10 +91,12 @@ class Instance:
 
 
 @contextmanager
-def running(run: Path, **sections: Mapping[str, Any]) -> Iterator[Instance]:
+def running(
+    run: Path, environment: Mapping[str, str] | None = None, **sections: Mapping[str, Any]
+) -> Iterator[Instance]:
     """Run an instance below folder ``run`` until the block ends; ``sections`` are settings of it."""
     services.new_settings(run, **sections)
-    instance = Instance(run / "config.yaml")
+    instance = Instance(run / "config.yaml", environment or {})
     try:
         instance.cli("up")
         yield instance

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import io
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date
 from functools import partial
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +24,11 @@ from rich.console import Console
 
 from kowalski.archive import names
 from kowalski.archive.client import data_database, system_database
+from kowalski.config import Settings
 from kowalski.surveys.base import Alert, Survey
+from kowalski.testing import services
 from kowalski.testing.faults import campaign, checker, kinds, night, report, stage
+from kowalski.testing.faults.shim import Shim
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
@@ -27,6 +37,8 @@ KINDS = (
     "SIGSTOP broker",
     "SIGSTOP worker",
     *(f"cut {way}" for way in kinds.WAYS),
+    *(f"clock jump {program}" for program in ("broker", "worker", "courier")),
+    "clock jump of all",
     "file-size limit",
     "mongod steps down",
     "partition added",
@@ -194,6 +206,71 @@ def test_a_report_grows_and_sums_up(tmp_path: Path) -> None:
     assert "kill -9 worker" in drawn.getvalue()
 
 
+def test_a_night_ends_only_while_there_are_alerts_for_the_next(tmp_path: Path) -> None:
+    """Else a topic would be waited for that never appears."""
+
+    def sender(packets: int) -> night.Sender:
+        return night.Sender(Settings(), stage.choose([])[0], date(2025, 3, 1), [tmp_path] * packets, 2.0)
+
+    assert not sender(8).may_change  # they may all be on their way
+    long = sender(9)
+    assert long.may_change
+    assert long.next_night() == long.topic
+    assert "20250302" in long.topic
+    assert not long.may_change  # nothing has gone there yet
+
+
+def test_what_needs_a_compiler_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="C compiler"):
+        Shim(tmp_path / "shim")
+    bare: Any = SimpleNamespace(disk=None, shim=None)
+    without = kinds.impossible(bare)
+    assert {"clock jump of all", "clock jump mongod", "cut programs - Kafka", "full disk"} < without.keys()
+    deck = campaign.Deck((), Random(1), without)
+    assert without.keys().isdisjoint(deck._cards)
+    assert set(kinds.all_kinds()) == without.keys() | set(deck._cards)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_clock_jumps_and_a_connection_goes_through_a_proxy(tmp_path: Path) -> None:
+    """A process's own clock, and those of all; waits last as long as before."""
+    shim = Shim(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port, elsewhere = server.getsockname()[1], services.free_ports(1)[0]
+        code = f"""
+import socket, threading, time
+def tell(): print(round(time.time()), flush=True)
+tell(); input(); tell(); input(); tell()
+time.sleep(0.05)
+threading.Event().wait(0.05)
+tell()
+socket.create_connection(("127.0.0.1", {elsewhere}))"""
+        child = subprocess.Popen(
+            [sys.executable, "-u", "-c", code],
+            env=os.environ | shim.environment({elsewhere: port}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        told = [int(child.stdout.readline())]
+        assert shim.has_clock(child.pid)
+        for process, seconds in ((child.pid, -86_400), (None, 3600)):
+            shim.set_clock(process, seconds)
+            child.stdin.write("\n")
+            child.stdin.flush()
+            told.append(int(child.stdout.readline()))
+        told.append(int(child.stdout.readline()))
+        server.settimeout(60)
+        server.accept()[0].close()
+        child.communicate(timeout=60)
+    assert child.returncode == 0
+    jumps = [later - earlier for earlier, later in itertools.pairwise(told)]
+    assert [round(seconds / 3600) for seconds in jumps] == [-24, 1, 0]
+
+
 def test_equal_seeds_deal_equal_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     def deal(seed: int) -> list[str]:
         scene: Any = kinds.Scene(None, (), Random(seed), 1.0)  # type: ignore[arg-type]
@@ -204,6 +281,6 @@ def test_equal_seeds_deal_equal_faults(monkeypatch: pytest.MonkeyPatch) -> None:
         return lambda _: kinds.Fault(name, (), 0.0)
 
     made = {name: (weight, make(name)) for weight, name in enumerate("abcdef", 1)}
-    monkeypatch.setattr(campaign, "all_kinds", lambda: made)
+    monkeypatch.setattr(kinds, "all_kinds", lambda: made)
     assert deal(1) == deal(1) != deal(2)
     assert Counter(deal(3)[:21]) == {name: weight for name, (weight, _) in made.items()}

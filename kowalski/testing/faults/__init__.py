@@ -6,6 +6,7 @@ must drain; then `checker` compares what Kafka holds with MongoDB and with what 
 
 - `stage`: the instance, the stand-in for SkyPortal, and the proxies between them.
 - `night`: alerts, their truth, and how they get into Kafka.
+- `shim`: what is loaded into its processes, so that clocks jump and connections go through proxies.
 - `kinds`: what can go wrong, and how each of it is done.
 - `campaign`: rounds, and how long each fault takes to heal.
 - `checker`, `report`: what has come of it.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,13 +19,17 @@ from kowalski.archive.client import data_database, system_database
 from kowalski.broker.lag import consumer_lag
 from kowalski.runtime.services import Service, services
 from kowalski.surveys.base import Survey
-from kowalski.testing.faults import checker, night, stage
-from kowalski.testing.faults.kinds import Fault, Scene, all_kinds
+from kowalski.testing.faults import checker, kinds, night, stage
+from kowalski.testing.faults.kinds import Fault, Scene
 from kowalski.testing.faults.night import Sender
+
+log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 300.0
 """So long after the last fault everything must be done."""
 LOOK_SECONDS = 1.0
+NIGHTS = 30
+"""Nights that a round may have: the next one begins that much later."""
 PATIENCE_SECONDS, DEAL_SECONDS = 10.0, 60.0
 """So long is waited for the last kinds of a deck to be possible, and for any."""
 
@@ -52,8 +57,8 @@ class Plan:
     """
 
     faults: int = 100
-    per_round: int = 40
-    pause: float = 1.5
+    per_round: int = 150
+    pause: float = 2.0
     stop_seconds: float = 30.0
     seed: int = 1
     rate: float = 8.0
@@ -91,7 +96,10 @@ def play(plan: Plan, own: stage.Stage, folder: Path, tell: Tell) -> list[Round]:
     """Run the rounds of a campaign on a stage; packets are written below ``folder``."""
     rounds: list[Round] = []
     dice, taken = Random(plan.seed), dict[str, set[int]]()
-    deck = Deck(plan.kinds, dice)
+    without = kinds.impossible(own)
+    for name, reason in without.items():
+        log.warning("never: %s: %s", name, reason)
+    deck = Deck(plan.kinds, dice, without)
     left = plan.faults
     while left > 0:
         count = min(left, plan.per_round)
@@ -108,12 +116,15 @@ class Deck:
     ----------
     names
         The kinds to deal, each of weight one; none: all, by their weights.
+    without
+        Kinds that are not dealt.
     """
 
-    def __init__(self, names: Sequence[str], dice: Random) -> None:
+    def __init__(self, names: Sequence[str], dice: Random, without: Container[str] = ()) -> None:
         self.dice = dice
-        self._kinds = all_kinds()
-        self._cards = list(names) or [name for name, (weight, _) in self._kinds.items() for _ in range(weight)]
+        self._kinds = kinds.all_kinds()
+        cards = list(names) or [name for name, (weight, _) in self._kinds.items() for _ in range(weight)]
+        self._cards = [name for name in cards if name not in without]
         self._left: list[str] = []
 
     def deal(self, scene: Scene) -> Fault:
@@ -177,7 +188,7 @@ def _senders(
     plan: Plan, number: int, count: int, own: stage.Stage, folder: Path, taken: dict[str, set[int]]
 ) -> list[Sender]:
     """Simulate alerts for as long as the faults of a round last, and put a catalog source at each object."""
-    first = night.FIRST_NIGHT + timedelta(days=2 * number)
+    first = night.FIRST_NIGHT + timedelta(days=NIGHTS * number)
     each = max(20, int(plan.rate * plan.pause * count))
     senders, places = [], []
     for order, survey in enumerate(own.surveys):

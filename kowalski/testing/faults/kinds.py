@@ -28,6 +28,8 @@ from kowalski.testing.faults.stage import Stage
 
 DISK_SECONDS = 3.0
 CUT_SECONDS = 4.0
+JUMP_SECONDS = 5.0
+JUMPS = (3600, -3600, 86_400, -86_400)
 STEP_DOWN_SECONDS = 2
 SPARE = 512 * 1024
 """What a process may still write under a file-size limit, bytes."""
@@ -187,11 +189,36 @@ def limit_files(scene: Scene) -> Fault | None:
 
 def cut(scene: Scene, way: str) -> Fault | None:
     """Let nothing through between two processes for a while."""
-    proxy = scene.stage.ways[way]
+    proxy = scene.stage.ways.get(way)
+    if proxy is None:
+        return None
     proxy.cut()
     brokers = tuple(broker_name(survey.name) for survey in scene.stage.surveys)
-    services = ("courier",) if way.startswith("courier") else brokers
-    return Fault(f"cut {way}", services, time.time() + CUT_SECONDS, proxy.mend)
+    services = {WAYS[0]: ("courier",), WAYS[2]: (*brokers, "courier", "worker", "api")}.get(way, brokers)
+    close = scene.dice.random() < 0.5  # after a short cut TCP goes on, after a long one connections are gone
+    return Fault(f"cut {way}", services, time.time() + CUT_SECONDS, partial(proxy.mend, close=close))
+
+
+def jump(scene: Scene, program: str) -> Fault | None:
+    """Let the clock of one process be wrong for a while, by as much as time zones and dates are mistaken."""
+    victim, shim = _victim(scene, program), scene.stage.shim
+    seconds = scene.dice.choice(JUMPS)
+    if victim is None or shim is None or not shim.has_clock(victim[1].pid):
+        return None
+    name, process = victim
+    shim.set_clock(process.pid, seconds)
+    return Fault(f"clock jump {program}", (name,), time.time() + JUMP_SECONDS, partial(shim.set_clock, process.pid, 0))
+
+
+def jump_all(scene: Scene) -> Fault | None:
+    """Let the clock of the whole machine be wrong for a while: of our programs, MongoDB, Kafka and the supervisor."""
+    shim = scene.stage.shim
+    seconds = scene.dice.choice(JUMPS)
+    if shim is None:
+        return None
+    shim.set_clock(None, seconds)
+    programs = tuple(dict.fromkeys(process.program for process in scene.stage.processes()))
+    return Fault("clock jump of all", programs, time.time() + JUMP_SECONDS, partial(shim.set_clock, None, 0))
 
 
 def step_down(scene: Scene) -> Fault | None:
@@ -224,7 +251,7 @@ def add_partition(scene: Scene) -> Fault | None:
 
 def next_night(scene: Scene) -> Fault | None:
     """Have a survey's alerts go on in a topic that did not exist before, as at midnight UTC."""
-    waiting = [sender for sender in scene.senders if not sender.has_changed and sender.has_more]
+    waiting = [sender for sender in scene.senders if sender.may_change]
     if not waiting:
         return None
     sender = scene.dice.choice(waiting)
@@ -243,7 +270,7 @@ def next_night(scene: Scene) -> Fault | None:
 
 PROGRAMS = {"mongod": 2, "kafka": 2, "scheduler": 3, "worker": 6, "broker": 6, "courier": 4, "api": 2}
 """Programs that are killed and stopped, and how often in comparison."""
-WAYS = ("courier - SkyPortal", "brokers - scheduler")
+WAYS = ("courier - SkyPortal", "brokers - scheduler", "programs - MongoDB", "programs - Kafka")
 
 
 def all_kinds() -> dict[str, tuple[int, Kind]]:
@@ -252,9 +279,11 @@ def all_kinds() -> dict[str, tuple[int, Kind]]:
     for program, weight in PROGRAMS.items():
         kinds[f"kill -9 {program}"] = (2 * weight, partial(kill, program=program))
         kinds[f"SIGSTOP {program}"] = (weight, partial(stop, program=program))
+        kinds[f"clock jump {program}"] = (max(1, weight // 2), partial(jump, program=program))
     for way in WAYS:
         kinds[f"cut {way}"] = (3, partial(cut, way=way))
     kinds |= {
+        "clock jump of all": (3, jump_all),
         "kill -9 supervisor": (1, kill_supervisor),
         "full disk": (2, fill_disk),
         "file-size limit": (3, limit_files),
@@ -263,3 +292,15 @@ def all_kinds() -> dict[str, tuple[int, Kind]]:
         "topic of the next night": (3, next_night),
     }
     return kinds
+
+
+def impossible(stage: Stage) -> dict[str, str]:
+    """Give the kinds that are impossible here, and why."""
+    found: dict[str, str] = {}
+    if stage.disk is None:
+        found["full disk"] = "no file system may be mounted, or none is wanted"
+    if stage.shim is None:
+        cuts = {f"cut {way}" for way in WAYS[2:]}
+        needy = [name for name in all_kinds() if name.startswith("clock jump") or name in cuts]
+        found |= dict.fromkeys(needy, "there is no C compiler for what it needs")
+    return found

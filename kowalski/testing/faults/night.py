@@ -60,7 +60,7 @@ class Sender:
     def __init__(self, settings: Settings, survey: Survey, night: date, packets: Iterable[Path], rate: float) -> None:
         self._settings, self._rate = settings, rate
         self.survey, self._night = survey, night
-        self.has_changed = False
+        self._is_new = False
         self._left = list(packets)
         self._thread = threading.Thread(target=self._send)
 
@@ -70,9 +70,9 @@ class Sender:
         return self.survey.topic_of(self._night)
 
     @property
-    def has_more(self) -> bool:
-        """Whether enough packets are left that some would go to a topic named now."""
-        return len(self._left) > 2 * max(1, int(self._rate * PIECE_SECONDS))
+    def may_change(self) -> bool:
+        """Whether this night has had packets, and enough are left that some would go to a topic named now."""
+        return not self._is_new and len(self._left) > 2 * max(1, int(self._rate * PIECE_SECONDS))
 
     def start(self) -> None:
         """Begin."""
@@ -81,7 +81,7 @@ class Sender:
     def next_night(self) -> str:
         """Have the rest of the packets go to the topic of the next night, which appears with them."""
         self._night += timedelta(days=1)
-        self.has_changed = True
+        self._is_new = True
         return self.topic
 
     def join(self) -> None:
@@ -92,12 +92,13 @@ class Sender:
         logging.getLogger("kowalski.kafka").setLevel(logging.CRITICAL)  # Kafka dies all the time
         size = max(1, int(self._rate * PIECE_SECONDS))
         while self._left:
-            piece = self._left[:size]
+            piece, topic = self._left[:size], self.topic
             try:
-                stream.ensure_topic(self._settings, self.topic)
-                failed = stream.send(self._settings, self.topic, piece, self._rate).failed
+                stream.ensure_topic(self._settings, topic)
+                failed = stream.send(self._settings, topic, piece, self._rate).failed
             except (stream.StreamError, ServiceError):
                 time.sleep(1)
                 continue
             if not failed:  # else some of them are there twice in the end, which must not matter
                 del self._left[:size]
+                self._is_new &= topic != self.topic

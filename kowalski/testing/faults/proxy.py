@@ -14,7 +14,8 @@ class Proxy:
     """Hands on what comes to ``port`` to ``target``, both on the loopback interface, until it is cut.
 
     While it is cut, connections that exist carry nothing, and new ones are taken and left without an answer: as through
-    a network that drops packets. When it is mended, all of them are closed, and whoever wants may connect again.
+    a network that drops packets. When it is mended, all of them go on, or all are closed, and whoever wants may connect
+    again.
     """
 
     def __init__(self, port: int, target: int) -> None:
@@ -41,21 +42,18 @@ class Proxy:
         """Let nothing through any more."""
         self._loop.call_soon_threadsafe(self._whole.clear)
 
-    def mend(self) -> None:
-        """Let connections through again; those that hung are closed."""
-        self._loop.call_soon_threadsafe(self._mend)
+    def mend(self, *, close: bool = True) -> None:
+        """Let connections through again; those that hung are closed, or go on."""
+        self._loop.call_soon_threadsafe(self._mend, close)
 
-    def _mend(self) -> None:
-        self._drop()
-        self._whole.set()
-
-    def _drop(self) -> None:
-        for writer in list(self._writers):
+    def _mend(self, close: bool) -> None:
+        for writer in list(self._writers) if close else ():
             writer.transport.abort()
+        self._whole.set()
 
     async def _close(self) -> None:
         self._server.close()
-        self._mend()
+        self._mend(close=True)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
             with suppress(asyncio.CancelledError):

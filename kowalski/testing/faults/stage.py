@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
@@ -26,11 +27,14 @@ from kowalski.testing import services
 from kowalski.testing.faults import checker
 from kowalski.testing.faults.night import Places
 from kowalski.testing.faults.proxy import Proxy
+from kowalski.testing.faults.shim import Shim
 from kowalski.testing.instance import Instance
 from kowalski.testing.instance import running as running_instance
 from kowalski.testing.skyportal.process import Standin
 
 FIRST_FILTER = 77
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -41,6 +45,8 @@ class Stage:
     ----------
     ways
         Proxies by a name that says who is on either side.
+    shim
+        Moves the clocks of processes and leads them through proxies; None where it can't be made.
     disk
         A small file system of its own that holds all that the instance writes; None where none may be mounted.
     client
@@ -51,6 +57,7 @@ class Stage:
     surveys: list[Survey]
     portal: Standin
     ways: dict[str, Proxy]
+    shim: Shim | None
     disk: Path | None
     client: MongoClient[Document]
     settings: Settings
@@ -123,17 +130,23 @@ def running(folder: Path, surveys: Sequence[Survey], *, disk_mb: int = 1500) -> 
         portal = Standin(folder)
         stack.callback(portal.process.stop, 5.0)
         portal.start()
-        ports = services.free_ports(3)
+        ports = Ports(*services.free_ports(len(Ports._fields)))
+        shim = _shim(folder / "shim")
         ways = {
-            "courier - SkyPortal": stack.enter_context(Proxy(ports[0], portal.port)),
-            "brokers - scheduler": stack.enter_context(Proxy(ports[1], ports[2])),
+            "courier - SkyPortal": stack.enter_context(Proxy(ports.portal_way, portal.port)),
+            "brokers - scheduler": stack.enter_context(Proxy(ports.scheduler_way, ports.scheduler)),
         }
+        environment: dict[str, str] = {}
+        if shim is not None:
+            ways["programs - MongoDB"] = stack.enter_context(Proxy(ports.mongod_way, ports.mongod))
+            ways["programs - Kafka"] = stack.enter_context(Proxy(ports.kafka_way, ports.kafka))
+            environment = shim.environment({ports.mongod: ports.mongod_way, ports.kafka: ports.kafka_way})
         sections = _sections(folder, run, surveys, ports)
-        instance = stack.enter_context(running_instance(run, **sections))
+        instance = stack.enter_context(running_instance(run, environment, **sections))
         settings = instance.settings
         client = stack.enter_context(connect(settings, serverSelectionTimeoutMS=3000))
         _make_catalog(settings, client)
-        stage = Stage(instance, list(surveys), portal, ways, disk, client, settings)
+        stage = Stage(instance, list(surveys), portal, ways, shim, disk, client, settings)
         for worker in [one.name for one in stage.processes() if one.program == "worker"]:
             instance.kill(worker)  # they look for catalogs when they start, then every minute
         instance.wait_until_well()
@@ -144,7 +157,27 @@ def running(folder: Path, surveys: Sequence[Survey], *, disk_mb: int = 1500) -> 
             shutil.copytree(run / "logs", folder / "logs")  # the small disk goes away
 
 
-def _sections(folder: Path, run: Path, surveys: Sequence[Survey], ports: Sequence[int]) -> dict[str, Mapping[str, Any]]:
+class Ports(NamedTuple):
+    """Where servers listen, and the proxies before them."""
+
+    portal_way: int
+    scheduler: int
+    scheduler_way: int
+    mongod: int
+    mongod_way: int
+    kafka: int
+    kafka_way: int
+
+
+def _shim(folder: Path) -> Shim | None:
+    try:
+        return Shim(folder)
+    except (OSError, subprocess.CalledProcessError) as error:
+        log.warning("no clock jumps, no cuts to MongoDB and Kafka: %s", error)
+        return None
+
+
+def _sections(folder: Path, run: Path, surveys: Sequence[Survey], ports: Ports) -> dict[str, Mapping[str, Any]]:
     """Write the settings of the instance."""
     models = folder / "models"
     models.mkdir()
@@ -158,24 +191,23 @@ def _sections(folder: Path, run: Path, surveys: Sequence[Survey], ports: Sequenc
         }
         for name in chosen
     }
+    address = f"tcp://127.0.0.1:{ports.scheduler_way}"
     source = {"cone_search_radius": 2, "cone_search_unit": "arcsec", "filter": {}, "projection": {"_id": 1}}
     return {
         "path": {"run": str(run), "models": str(models), "data": str(folder / "data")},
         "ml": {"use_tensorflow": False, **of_survey},
-        "database": {"xmatch": {name: {checker.CATALOG: source} for name in chosen}},
-        "surveys": {
-            name: {"enabled": name in chosen, "scheduler_address": f"tcp://127.0.0.1:{ports[1]}"} for name in SURVEYS
-        },
+        "database": {"port": ports.mongod, "xmatch": {name: {checker.CATALOG: source} for name in chosen}},
+        "surveys": {name: {"enabled": name in chosen, "scheduler_address": address} for name in SURVEYS},
         "skyportal": {
             "enabled": True,
             "host": "127.0.0.1",
-            "port": ports[0],
+            "port": ports.portal_way,
             "token": "a-token",
             "timeout_seconds": 3,
             "backoff_max_seconds": 2,
         },
-        "kafka": {"heap": "256m", "partitions": 2, "discover_seconds": 1.0},
-        "dask": {"n_workers": 2, "dashboard_port": None, "scheduler_port": ports[2]},
+        "kafka": {"port": ports.kafka, "heap": "256m", "partitions": 2, "discover_seconds": 1.0},
+        "dask": {"n_workers": 2, "dashboard_port": None, "scheduler_port": ports.scheduler},
         "server": {"processes": 1},
     }
 
