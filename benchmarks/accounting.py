@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 
@@ -41,6 +42,16 @@ def _of(process: psutil.Process) -> Usage:
     family = [process, *process.children(recursive=True)]
     times = [member.cpu_times() for member in family]
     return Usage(sum(t.user + t.system for t in times), sum(_peak(member.pid) for member in family))
+
+
+def resident(process: psutil.Process) -> dict[int, float]:
+    """Read the resident memory of a process and all its children in MB, by pid; those that end meanwhile have none."""
+    found: dict[int, float] = {}
+    with suppress(psutil.NoSuchProcess):
+        for member in [process, *process.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                found[member.pid] = member.memory_info().rss / 1e6
+    return found
 
 
 def _peak(pid: int) -> float:

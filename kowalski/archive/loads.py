@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pymongo import WriteConcern
 from pymongo.database import Database
 
 from kowalski.archive import names
@@ -44,9 +45,14 @@ class Progress:
 
 
 def put(system: Database[Document], key: Key, progress: Progress) -> None:
-    """Write down how far a part is."""
+    """Write down how far a part is.
+
+    The server does not wait for its disk and the others of its set: what it forgets is loaded again, to no effect, and
+    it remembers nothing that is not in the archive, because that was acknowledged before.
+    """
     fields: Document = {"catalog": key[0], "at": datetime.now(UTC), **asdict(progress)}
-    system[names.LOADS].replace_one({"_id": _id(key)}, fields, upsert=True)
+    ledger = system[names.LOADS].with_options(write_concern=WriteConcern(w=1, j=False))
+    ledger.replace_one({"_id": _id(key)}, fields, upsert=True)
 
 
 def read(system: Database[Document], catalog: str) -> dict[Key, Progress]:

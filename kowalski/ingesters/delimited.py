@@ -6,6 +6,7 @@ A value that is none of the column's kind costs its row only, not the file.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -120,8 +121,11 @@ def _kind(column: pa.Array, nulls: tuple[str, ...]) -> pa.DataType:
 
 def _converted(texts: pa.Array, kind: pa.DataType, nulls: tuple[str, ...]) -> tuple[pa.Array, Bools]:
     """Convert a column; also tell in which rows that fails."""
+    none = np.zeros(len(texts), bool)
+    if kind != TEXT:
+        with suppress(pa.ArrowInvalid):
+            return texts.cast(kind), none  # as nearly always, nothing has to be cleaned
     clean = _clean(texts, nulls)
-    none = np.zeros(len(clean), bool)
     if kind == TEXT:
         return clean, none
     for wanted in (kind, *((pa.float64(),) if pa.types.is_integer(kind) else ())):

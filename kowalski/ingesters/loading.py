@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, wait
 from pymongo.database import Database
 
 from kowalski.archive import client, loads
@@ -36,7 +36,11 @@ PATIENCE = 30.0
 POLL = 0.3
 """Seconds between two looks at how far the other processes are."""
 
+T = TypeVar("T")
 Report = Callable[[Progress], None]
+Stored = tuple[int, int, list[tuple[int, str]]]
+"""How many documents were stored, how many were there, and place and reason of those that were refused."""
+Store = Callable[[list[bytes]], Stored]
 Span = tuple[int, int | None]
 
 
@@ -169,7 +173,7 @@ def _report(report: Report, total: Progress, part: Part, now: Progress) -> None:
 def load_part(
     settings: Settings, job: Job, part: Part, report: Report = lambda _: None, most: int | None = None
 ) -> Progress:
-    """Load one part, from where it was left."""
+    """Load one part, from where it was left; the next batch is made while MongoDB stores one."""
     progress = part.done
     with client.connect(settings) as connection, readers.opened(part.source, job.options) as reader:
         data, system = (of(connection, settings) for of in (client.data_database, client.system_database))
@@ -180,24 +184,35 @@ def load_part(
             file_prefix(part.source.key),
             _look_up(data, job.columns.position_from),
         )
+        store = _storing(settings, data, job)
         start, end = part.span
-        for batch in reader.read(start + progress.rows, end, job.batch_size):
-            made = transformer.make(batch)
-            room = len(made.documents) if most is None else max(most - progress.new - progress.present, 0)
-            documents, numbers = made.documents[:room], made.numbers[:room]
-            new, present, refused = _store(data, job, documents)
-            rejected = made.rejected + [(numbers[place], reason, "") for place, reason in refused]
-            _reject(job.rejects, part.source, rejected)
-            progress += Progress(batch.rows, new, present, made.left_out, len(rejected))
-            if job.leaves_traces:
-                loads.put(system, part.key(job.catalog), progress)
-            report(progress)
-            if most is not None and progress.new + progress.present >= most:
-                return progress
+        batches = reader.read(start + progress.rows, end, job.batch_size)
+        with closing(_ahead((batch.rows, transformer.make(batch)) for batch in batches)) as all_made:
+            for rows, made in all_made:
+                room = len(made.documents) if most is None else max(most - progress.new - progress.present, 0)
+                documents, numbers = made.documents[:room], made.numbers[:room]
+                new, present, refused = store(documents)
+                rejected = made.rejected + [(numbers[place], reason, "") for place, reason in refused]
+                _reject(job.rejects, part.source, rejected)
+                progress += Progress(rows, new, present, made.left_out, len(rejected))
+                if job.leaves_traces:
+                    loads.put(system, part.key(job.catalog), progress)
+                report(progress)
+                if most is not None and progress.new + progress.present >= most:
+                    return progress
         progress.finished = True
         if job.leaves_traces:
             loads.put(system, part.key(job.catalog), progress)
     return progress
+
+
+def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
+    """Give items one by one; a thread makes the next while one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def preview(job: Job, source: Source) -> Document | None:
@@ -213,14 +228,23 @@ def preview(job: Job, source: Source) -> Document | None:
     return None
 
 
-def _store(data: Database[Document], job: Job, documents: list[bytes]) -> tuple[int, int, list[tuple[int, str]]]:
+def _storing(settings: Settings, data: Database[Document], job: Job) -> Store:
+    """Give what stores documents as the job wants it, or only looks at what is stored."""
     if job.dry_run:
-        return len(documents), 0, []
-    if job.verify:
-        differing = writing.compare(data[job.catalog], documents, list(range(len(documents)))) if documents else []
-        return 0, len(documents) - len(differing), differing
-    written = writing.write(data[job.catalog], documents, job.mode)
-    return written.new, written.present, written.refused
+        return lambda documents: (len(documents), 0, [])
+    write = partial(writing.write, data[job.catalog], mode=job.mode)
+    compare = partial(writing.compare, data[job.catalog])
+
+    def store(documents: list[bytes]) -> Stored:
+        if not documents:
+            return 0, 0, []
+        if job.verify:
+            differing = compare(documents)
+            return 0, len(documents) - len(differing), differing
+        written = write(documents)
+        return written.new, written.present, written.refused
+
+    return store
 
 
 def _spans(source: Source, job: Job) -> list[Span]:
@@ -246,7 +270,8 @@ def _with_dask(settings: Settings, job: Job, work: Plan, processes: int | None, 
             now = loads.read(system, job.catalog)
             report(_total(work.done, [(part, now.get(key, part.done)) for key, part in before.items()]))
             if unfinished:
-                time.sleep(POLL)
+                with suppress(TimeoutError), dask.as_current():
+                    wait(running, timeout=POLL)
         return _total(work.done, [(part, future.result()) for part, future in zip(work.parts, running, strict=True)])
 
 

@@ -73,7 +73,7 @@ class Transformer:
         reasons = np.full(table.num_rows, None, object)
         ids = self._ids(table, reasons)
         ra, dec = self._positions(table, ids, reasons)
-        good = np.array([reason is None for reason in reasons], bool)
+        good = _unset(reasons)
         rejected = list(batch.unread)
         if not good.all():
             rejected += [(int(numbers[i]), reasons[i], _shown(table, i)) for i in np.flatnonzero(~good).tolist()]
@@ -81,17 +81,19 @@ class Transformer:
             table, numbers = table.filter(chosen), numbers[good]
             ids = None if ids is None else ids.filter(chosen)
             ra, dec = (None, None) if ra is None or dec is None else (ra[good], dec[good])
-        documents = self._documents(table, numbers, ids, ra, dec) if table.num_rows else []
-        fitting = [i for i, document in enumerate(documents) if len(document) <= LARGEST]
-        if len(fitting) < len(documents):
-            too_large = sorted(set(range(len(documents))) - set(fitting))
+        if not table.num_rows:
+            return Made([], [], rejected, left_out)
+        documents = self._documents(table, numbers, ids, ra, dec)
+        fitting = np.asarray(pc.binary_length(documents)) <= LARGEST
+        if not fitting.all():
+            too_large = np.flatnonzero(~fitting).tolist()
             rejected += [(int(numbers[i]), "it is larger than 16 MB", _shown(table, i)) for i in too_large]
-            documents, numbers = [documents[i] for i in fitting], numbers[fitting]
-        return Made(documents, numbers.tolist(), rejected, left_out)
+            documents, numbers = documents.filter(pa.array(fitting)), numbers[fitting]
+        return Made(documents.to_pylist(), numbers.tolist(), rejected, left_out)
 
     def _documents(
         self, table: pa.RecordBatch, numbers: np.ndarray, ids: pa.Array | None, ra: Floats | None, dec: Floats | None
-    ) -> list[bytes]:
+    ) -> pa.Array:
         elements = [
             bson_columns.object_ids("_id", self.prefix, numbers) if ids is None else bson_columns.column("_id", ids)
         ]
@@ -101,8 +103,7 @@ class Transformer:
             elements.append(bson_columns.column(name, pa.array([value] * table.num_rows)))
         if ra is not None and dec is not None:
             elements.append(bson_columns.coordinates(ra, dec, self.orders))
-        found: list[bytes] = bson_columns.documents(elements).to_pylist()
-        return found
+        return bson_columns.documents(elements, table.num_rows)
 
     def _ids(self, table: pa.RecordBatch, reasons: np.ndarray) -> pa.Array | None:
         if self.resolved.id is None:

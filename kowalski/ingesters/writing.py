@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -49,9 +50,14 @@ def write(collection: Collection[Document], documents: list[bytes], mode: Mode) 
     return Written(done.upserted_count, len(documents) - done.upserted_count)
 
 
-def compare(collection: Collection[Document], documents: list[bytes], places: list[int]) -> list[tuple[int, str]]:
-    """Tell which of the documents at some places are not in the collection as they are, and why."""
-    ids = {place: RawBSONDocument(documents[place])["_id"] for place in places}
+def compare(
+    collection: Collection[Document], documents: list[bytes], places: Sequence[int] | None = None
+) -> list[tuple[int, str]]:
+    """Tell which of the documents, or of those at some places, are not in the collection as they are, and why."""
+    ids = {
+        place: RawBSONDocument(documents[place])["_id"]
+        for place in (range(len(documents)) if places is None else places)
+    }
     found = collection.with_options(codec_options=RAW).find({"_id": {"$in": list(ids.values())}})
     stored = {document["_id"]: document.raw for document in found}
     differing = []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import bz2
 import gzip
 import json
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -236,6 +238,36 @@ def test_an_interrupted_load_goes_on_where_it_was(
     assert loads.read(system, "broken")[key].finished
 
 
+def test_a_load_that_is_killed_goes_on_without_doubled_or_missing_rows(
+    archive: Any, run: Run, data: Database[Document], tmp_path: Path
+) -> None:
+    """All of its processes end at once, wherever they are; the rows have no ids but those that they are given."""
+    rows, folder = 20_000, tmp_path / "parts"
+    folder.mkdir()
+    for part in range(2):
+        names = [f"{part}-{i}" for i in range(rows)]
+        where = np.linspace(0.0, 359.0, rows)
+        csv.write_csv(pa.table({"name": names, "ra": where, "dec": where / 5.0}), folder / f"{part}.csv")
+    options = ["killed", str(folder), "--no-indexes"]
+    command = [sys.executable, "-m", "kowalski.cli", "ingest", *options, "--processes", "2", "--batch-size", "50"]
+    load = services.Process("ingest", command, services.environment(archive.settings), tmp_path / "log")
+    load.start()
+    try:
+        deadline = time.monotonic() + 60.0
+        while data["killed"].estimated_document_count() < 500 and time.monotonic() < deadline:
+            load.check()
+            time.sleep(0.02)
+    finally:
+        load.kill()
+    left = data["killed"].count_documents({})
+    assert 500 <= left < 2 * rows, load.log.read_text()
+    done = run(*options, "--resume", "--processes", "1")
+    assert done.exit_code == 0, done.output
+    assert "0 rejected" in done.output
+    assert data["killed"].count_documents({}) == 2 * rows
+    assert len(data["killed"].distinct("name")) == 2 * rows
+
+
 def test_dask_shares_the_parts_of_a_partitioned_catalog(
     archive: Any, data: Database[Document], stars: pa.Table, tmp_path: Path
 ) -> None:
@@ -335,7 +367,7 @@ def test_columns_become_what_the_library_makes_of_rows(rows: list[tuple[Any, ...
         bson_columns.column(name, pa.array([row[i] for row in rows], kind))
         for i, (name, (_, kind)) in enumerate(VALUES.items())
     ]
-    for row, document in zip(rows, bson_columns.documents(elements).to_pylist(), strict=True):
+    for row, document in zip(rows, bson_columns.documents(elements, len(rows)).to_pylist(), strict=True):
         assert bson.decode(document) == {name: v for name, v in zip(VALUES, row, strict=True) if v is not None}
 
 
@@ -343,9 +375,10 @@ def test_columns_become_what_the_library_makes_of_rows(rows: list[tuple[Any, ...
 @given(st.lists(st.tuples(st.floats(0.0, 360.0, exclude_max=True), st.floats(-90.0, 90.0)), min_size=1, max_size=9))
 def test_positions_are_written_as_everywhere_else(positions: list[tuple[float, float]]) -> None:
     ra, dec = np.array(positions, float).T
-    right, declination = bson_columns.sexagesimal(ra, dec)
-    found = [[a.decode(), d.decode()] for a, d in zip(right.to_pylist(), declination.to_pylist(), strict=True)]
-    assert found == [sexagesimal(a, d) for a, d in positions]
+    documents = bson_columns.documents([bson_columns.coordinates(ra, dec, [])], len(positions)).to_pylist()
+    found = [bson.decode(document)["coordinates"] for document in documents]
+    assert [each["radec_str"] for each in found] == [sexagesimal(a, d) for a, d in positions]
+    assert [each["radec_geojson"]["coordinates"] for each in found] == [[a - 180.0, d] for a, d in positions]
 
 
 def test_parts_of_a_file_hold_each_row_once() -> None:
