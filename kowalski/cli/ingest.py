@@ -137,10 +137,12 @@ def ingest(
     }  # fmt: skip
     tables, pattern = _tables(name, tag)
     for one in tables:
-        found = _find(current, paths, format_ or one.format, pattern)
+        found = _find(current, paths, format_, one.format, pattern)
         own: dict[str, Any] = {option: value for option, value in given.items() if value}
         if found.ra is not None and found.dec is not None:
             own = {"ra": found.ra, "dec": found.dec} | own
+        if "ra" in own or "dec" in own:
+            own = {"position_from": None} | own
         told = changed(one.columns, **own, dropped=one.columns.dropped | found.dropped)
         job = Job(
             catalog=one.collection,
@@ -160,9 +162,11 @@ def ingest(
 
 def _load(current: Settings, job: Job, found: Found, table: Table, processes: int | None, *, indexed: bool) -> None:
     from kowalski.ingesters import indexing, loading
+    from kowalski.ingesters.writing import Mode
 
-    _check(job.catalog)
-    if job.dry_run:
+    if job.mode is not Mode.HISTORIES:
+        _check(job.catalog)
+    if job.dry_run and job.mode is not Mode.HISTORIES:
         _preview(job, found)
     work = loading.plan(current, job, found.files)
     begun = time.monotonic()
@@ -183,7 +187,8 @@ def _load(current: Settings, job: Job, found: Found, table: Table, processes: in
                 has_positions=not job.columns.no_positions,
                 report=lambda index: errors().print(f"building the index {index}", markup=False),
             )
-        output().print(f"indexes: {', '.join(built)} ({time.monotonic() - begun:.1f} s)", markup=False)
+        if built:
+            output().print(f"indexes: {', '.join(built)} ({time.monotonic() - begun:.1f} s)", markup=False)
     if done.rejected:
         output().print(f"rejected rows, with reasons: {job.rejects}", markup=False)
         if job.verify or not done.new + done.present + done.left_out:
@@ -248,13 +253,13 @@ def _tables(name: str, tag: str | None) -> tuple[list[Table], str | None]:
     return [table.named(tag) for table in declared.tables], declared.files
 
 
-def _find(current: Settings, paths: list[str], format_: str | None, pattern: str | None) -> Found:
+def _find(current: Settings, paths: list[str], format_: str | None, declared: str | None, pattern: str | None) -> Found:
     from kowalski.ingesters import lightcurves, sources
     from kowalski.ingesters.errors import IngestError
 
     if format_ is not None and format_ not in {*sources.FORMATS, *lightcurves.READERS}:
         raise IngestError(f"there is no format {format_!r}; there are {', '.join(sources.FORMATS)}")
-    return sources.find(paths, format_, pattern, current.path.run / "ingest" / "downloads")
+    return sources.find(paths, format_ or declared, pattern, current.path.run / "ingest" / "downloads")
 
 
 def _options(table: Table, wanted: str | None, delimiter: str | None, nulls: tuple[str, ...]) -> Any:

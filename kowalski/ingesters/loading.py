@@ -25,7 +25,7 @@ from kowalski.ingesters.errors import IngestError
 from kowalski.ingesters.sources import Source
 from kowalski.ingesters.tables import Options
 from kowalski.ingesters.transform import LookUp, Rejected, Transformer, file_prefix
-from kowalski.ingesters.writing import Mode
+from kowalski.ingesters.writing import Mode, Written
 
 BATCH = 5000
 """Rows of a batch: some MB."""
@@ -232,8 +232,16 @@ def _storing(settings: Settings, data: Database[Document], job: Job) -> Store:
     """Give what stores documents as the job wants it, or only looks at what is stored."""
     if job.dry_run:
         return lambda documents: (len(documents), 0, [])
-    write = partial(writing.write, data[job.catalog], mode=job.mode)
-    compare = partial(writing.compare, data[job.catalog])
+    write: Callable[[list[bytes]], Written]
+    compare: Callable[[list[bytes]], list[tuple[int, str]]]
+    if job.mode is Mode.HISTORIES:
+        from kowalski.ingesters import packets  # heavy: all that an alert needs
+
+        histories = packets.Histories(settings, data, job.catalog)
+        write, compare = histories.store, histories.compare
+    else:
+        write = partial(writing.write, data[job.catalog], mode=job.mode)
+        compare = partial(writing.compare, data[job.catalog])
 
     def store(documents: list[bytes]) -> Stored:
         if not documents:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from kowalski.ingesters import delimited
 from kowalski.ingesters.errors import IngestError
-from kowalski.ingesters.sources import STREAMED, Source, unpacked
+from kowalski.ingesters.sources import ARCHIVE, STREAMED, Source, unpacked
 from kowalski.ingesters.tables import Batch, Layout, Options, Reader
 
 Opener = Callable[[Path, Options], AbstractContextManager[Reader]]
@@ -76,6 +76,11 @@ def opened(source: Source, options: Options) -> Iterator[Reader]:
         try:
             if source.format in STREAMED:
                 yield delimited.Delimited(source, options)
+                return
+            if source.format == ARCHIVE:
+                from kowalski.ingesters import packets  # heavy: all that an alert needs
+
+                yield packets.Archive(source)
                 return
             with _opener(source.format)(unpacked(source, Path(folder)), options) as reader:
                 yield reader

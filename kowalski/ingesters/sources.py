@@ -25,6 +25,8 @@ FORMATS = {
     "votable": (".vot", ".votable", ".xml"),
 }
 """Format -> suffixes by which it is told."""
+ARCHIVE = "packets"
+"""Format of tar archives of alert packets, which no suffix tells."""
 PACKED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 STREAMED = ("csv", "tsv")
 """Formats that are unpacked while they are read; files of others are unpacked into a temporary one."""

@@ -28,6 +28,8 @@ class Mode(Enum):
     REPLACE = "replace"
     MERGE = "merge"
     """Its fields are added to those that are there."""
+    HISTORIES = "histories"
+    """The documents are alert packets, whose rows are merged into objects: `kowalski.ingesters.packets`."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kowalski.archive.catalogs import Matches
+from kowalski.archive.catalogs import Catalogs, Matches
 from kowalski.broker.batch import Batch
 from kowalski.broker.context import WorkerContext
 from kowalski.science.coordinates import Floats
@@ -19,6 +19,11 @@ Match = Callable[[Floats, Floats], dict[str, Matches]]
 
 
 def crossmatch(batch: Batch, context: WorkerContext) -> None:
+    """Match the batch's objects with the survey's catalogs."""
+    match_objects(batch, context.catalogs)
+
+
+def match_objects(batch: Batch, catalogs: Catalogs) -> None:
     """Match objects with catalogs: one query each.
 
     Objects that the archive meets for the first time are matched with all of them at the position of their earliest
@@ -26,10 +31,10 @@ def crossmatch(batch: Batch, context: WorkerContext) -> None:
     """
     groups = batch.objects()
     new = {object_id: works[0].alert for object_id, works in groups.items() if object_id not in batch.known}
-    batch.matches = _matched(new, context.catalogs.match)
-    if context.catalogs.any_grow:
+    batch.matches = _matched(new, catalogs.match)
+    if catalogs.any_grow:
         known = {object_id: works[-1].alert for object_id, works in groups.items() if object_id in batch.known}
-        batch.matches |= _matched(known, context.catalogs.match_again)
+        batch.matches |= _matched(known, catalogs.match_again)
 
 
 def _matched(alerts: Mapping[str, Alert], match: Match) -> dict[str, dict[str, list[dict[str, Any]]]]:

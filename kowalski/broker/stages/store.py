@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from pymongo import UpdateOne
+from pymongo.database import Database
 
 from kowalski.archive import alerts, objects, places
 from kowalski.archive.client import Document
@@ -24,7 +25,7 @@ def store(batch: Batch, context: WorkerContext) -> None:
     """Write objects first, then alerts, so that an alert that is seen is complete."""
     if not batch.works:
         return
-    _store_objects(batch, context)
+    store_objects(batch, context.data)
     alerts.insert_new(context.data[batch.survey.alerts], _alert_documents(batch.works))
 
 
@@ -38,8 +39,9 @@ def _alert_documents(works: list[Work]) -> list[Document]:
     ]
 
 
-def _store_objects(batch: Batch, context: WorkerContext) -> None:
-    collection, histories = context.data[batch.survey.objects], batch.survey.histories
+def store_objects(batch: Batch, data: Database[Document]) -> None:
+    """Store what a batch tells of objects: new rows of their histories, and what they were matched with."""
+    collection, histories = data[batch.survey.objects], batch.survey.histories
     groups = batch.objects()
     rows = {object_id: _rows(works, histories) for object_id, works in groups.items()}
     found_places = _places(batch)
