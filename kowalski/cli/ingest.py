@@ -151,6 +151,7 @@ def ingest(
             options=_options(one, table, delimiter, told.nulls),
             orders=() if told.no_positions else tuple(sorted(set(order or STANDARD_ORDERS), reverse=True)),
             mode=Mode.REPLACE if replace else one.mode,
+            enriched=one.enriched,
             batch_size=batch_size,
             max_docs=max_docs,
             resume=resume,

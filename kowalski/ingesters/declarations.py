@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from kowalski.ingesters.columns import Columns
+from kowalski.ingesters.enrichment import Enrichment
 from kowalski.ingesters.errors import IngestError
 from kowalski.ingesters.writing import Mode
 
@@ -29,6 +30,7 @@ class Table(_Declared):
     columns: Columns = Columns()
     mode: Mode = Mode.INSERT
     indexes: dict[str, IndexKeys] = {}
+    enriched: Enrichment | None = None
 
     def named(self, tag: str | None) -> Table:
         """Give it with the tag in its collection's name.
@@ -40,7 +42,11 @@ class Table(_Declared):
         """
         if tag is None and "{tag}" in self.collection:
             raise IngestError(f"{self.collection}: which release is it? Say so by --tag, e.g. --tag DR5")
-        return self.model_copy(update={"collection": self.collection.format(tag=tag)})
+        changes: dict[str, Any] = {"collection": self.collection.format(tag=tag)}
+        if self.enriched is not None:
+            of = self.enriched.light_curves.format(tag=tag)
+            changes["enriched"] = self.enriched.model_copy(update={"light_curves": of})
+        return self.model_copy(update=changes)
 
 
 class Declaration(_Declared):

@@ -39,7 +39,7 @@ PTF_POINT = {"mjd": FINE, "mag": ROUNDED, "magErr": ROUNDED, "ipacFlags": None, 
 
 STATISTICS = (
     "_id", "ra", "dec", "n", "median", "wmean", "chi2red", "roms", "wstd", "norm_peak_to_peak_amp", "norm_excess_var",
-    "median_abs_dev", "iqr", "i60r", "i70r", "i80r", "i90r", "skew", "small_kurt", "inv_von_neumannratio", "welch_i",
+    "median_abs_dev", "iqr", "i60r", "i70r", "i80r", "i90r", "skew", "smallkurt", "inv_vonneumannratio", "welch_i",
     "stetson_j", "stetson_k", "ad", "sw",
 )  # fmt: skip
 """Columns of ``stats``."""

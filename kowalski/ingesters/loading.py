@@ -21,6 +21,7 @@ from kowalski.archive.loads import Progress
 from kowalski.config import Settings
 from kowalski.ingesters import readers, writing
 from kowalski.ingesters.columns import Columns
+from kowalski.ingesters.enrichment import Enrichment
 from kowalski.ingesters.errors import IngestError
 from kowalski.ingesters.sources import Source
 from kowalski.ingesters.tables import Options
@@ -54,6 +55,8 @@ class Job:
         The collection.
     orders
         HEALPix orders whose cells the documents get.
+    enriched
+        What the archive adds to them.
     rejects
         File that gets rejected rows, one JSON object per line.
     max_docs
@@ -70,6 +73,7 @@ class Job:
     options: Options = field(default_factory=Options)
     orders: tuple[int, ...] = ()
     mode: Mode = Mode.INSERT
+    enriched: Enrichment | None = None
     batch_size: int = BATCH
     max_docs: int | None = None
     resume: bool = False
@@ -183,6 +187,7 @@ def load_part(
             job.orders,
             file_prefix(part.source.key),
             _look_up(data, job.columns.position_from),
+            None if job.enriched is None else partial(job.enriched.fields, data),
         )
         store = _storing(settings, data, job)
         start, end = part.span

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,9 @@ Rejected = tuple[int, str, str]
 """Number of a row, why it was rejected, and what it holds."""
 LookUp = Callable[[list[object]], dict[object, tuple[float, float]]]
 """Finds right ascension and declination of sources by id."""
+
+Enrich = Callable[[list[object], Floats, Floats], dict[str, list[Any]]]
+"""Gives further fields of sources by id, right ascension and declination."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ class Transformer:
     orders: Sequence[int]
     prefix: bytes
     look_up: LookUp | None = None
+    enrich: Enrich | None = None
 
     def make(self, batch: Batch) -> Made:
         """Turn a batch into documents."""
@@ -102,6 +107,9 @@ class Transformer:
         for name, value in self.columns.constants.items():
             elements.append(bson_columns.column(name, pa.array([value] * table.num_rows)))
         if ra is not None and dec is not None:
+            if self.enrich is not None and ids is not None:
+                further = self.enrich(ids.to_pylist(), ra, dec)
+                elements += [bson_columns.encoded(name, values) for name, values in further.items()]
             elements.append(bson_columns.coordinates(ra, dec, self.orders))
         return bson_columns.documents(elements, table.num_rows)
 
