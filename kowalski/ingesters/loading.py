@@ -296,7 +296,7 @@ def _cluster(settings: Settings, processes: int) -> Iterator[Client]:
     except OSError:
         with (
             LocalCluster(
-                n_workers=processes, threads_per_worker=1, dashboard_address=None, scheduler_kwargs={"dashboard": False}
+                n_workers=processes, threads_per_worker=1, dashboard_address=":0", scheduler_kwargs={"dashboard": False}
             ) as local,
             Client(local, set_as_default=False) as dask,
         ):

@@ -114,8 +114,9 @@ class Histories:
             work.alert.histories = {history.name: lightcurve.merge(history, work.alert.histories[history.name])}
             work.alert.keeps = frozenset({history.name})
         since = min((row["jd"] for work in batch.works for row in work.alert.histories[history.name]), default=0.0)
-        batch.known = objects.recall(self._data[self._survey.objects], list(batch.objects()), [history], since)
-        batch.works = [work for work in batch.works if self._is_new(work, batch.known)]
+        known = objects.recall(self._data[self._survey.objects], list(batch.objects()), [history], since)
+        batch.works = [work for work in batch.works if self._is_new(work, known)]
+        batch.known = {object_id: known[object_id] for object_id in batch.objects() if object_id in known}
         new, refused = len(batch.works), [(each.packet.offset, each.reason) for each in batch.rejected]
         return batch, Written(new, len(packets) - new - len(refused), refused)
 
