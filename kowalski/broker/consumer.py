@@ -177,13 +177,11 @@ class AlertBroker:
             self._books.trouble = f"Kafka: {error.str()}"
 
     def _cut(self) -> None:
-        """Make a batch of what is buffered if it is full or old, or if there is nothing else to do."""
+        """Make a batch of what is buffered if it is full or old: all the sooner, the less the workers have to do."""
         if not self._buffer:
             return
         full = len(self._buffer) >= self._limits.batch_size or self._buffered >= self._limits.batch_bytes
-        old = time.monotonic() - self._first_at >= self._limits.batch_age_seconds
-        idle = not len(self._dispatcher) and not self._waiting
-        if not (full or old or idle):
+        if not full and time.monotonic() - self._first_at < self._batch_age:
             return
         try:
             ticket = self._enqueue(self._buffer)
@@ -194,6 +192,15 @@ class AlertBroker:
             return
         self._ledger.take(self._number, ticket.spans)
         self._buffer, self._buffered = [], 0
+
+    @property
+    def _batch_age(self) -> float:
+        """Seconds that a batch may take to fill now."""
+        batches = len(self._dispatcher) + len(self._waiting)
+        if not batches:
+            return 0.0
+        spare = batches < self._settings.dask.workers
+        return self._limits.spare_age_seconds if spare else self._limits.batch_age_seconds
 
     def _enqueue(self, packets: Sequence[Packet]) -> Ticket:
         ticket = self._spool.write(packets)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -112,6 +114,33 @@ def test_nights_are_discovered_and_offsets_end_where_kafka_does(
         done.merge(each)
     assert (done.alerts, done.rejected, done.packets, sum(done.waiting.values())) == (130, 1, 131, 131)
     assert list(settings.spool.iterdir()) == []
+
+
+def test_a_batch_is_small_while_a_worker_is_spare_and_large_under_load(
+    settings: Settings, mongo: Mongo, kafka: str, dask_cluster: services.DaskCluster, make: Any
+) -> None:
+    settings.dask.n_workers, settings.broker.batch_age_seconds = 2, 600.0
+    system = system_database(mongo, settings)
+
+    def in_flight(count: int) -> bool:
+        return any(report["in_flight"] == count for report in reports.read(system, "broker"))
+
+    name = topic(settings, "20230225")
+    values = [make.encode(make.record(i)) for i in range(1, 35)]
+    with broker(settings):
+        for worker in dask_cluster.workers:
+            os.kill(worker.pid, signal.SIGSTOP)
+        try:
+            produce(settings, name, values[:1])
+            wait(lambda: in_flight(1), "an alert waits although nothing is to do")
+            produce(settings, name, values[1:2])
+            wait(lambda: in_flight(2), "an alert waits although a worker is spare")
+            produce(settings, name, values[2:])  # two full batches, and no more
+            wait(lambda: in_flight(4), "full batches are not sent")
+        finally:
+            for worker in dask_cluster.workers:
+                os.kill(worker.pid, signal.SIGCONT)
+        wait(lambda: stored(settings, mongo) == 34, "alerts are missing")
 
 
 def test_only_the_nights_that_are_asked_for(
