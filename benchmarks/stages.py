@@ -29,6 +29,7 @@ from kowalski.broker.batch import Packet
 from kowalski.broker.context import WorkerContext
 from kowalski.broker.pipeline import STAGES
 from kowalski.broker.stages import decode
+from kowalski.config.settings import Broker
 from kowalski.testing import services
 
 
@@ -41,7 +42,7 @@ def arguments() -> argparse.Namespace:
 
 def batches(options: argparse.Namespace, alerts: Path) -> Iterator[list[Packet]]:
     """Read packets as a broker would hand them over."""
-    size = options.batch_size or 128
+    size = options.batch_size or Broker().batch_size
     packets: list[Packet] = []
     for offset, path in enumerate(stream.find_packets(alerts, options.n)):
         packets.append(Packet("night", 0, offset, int(1000 * time.time()), path.read_bytes()))

@@ -123,6 +123,7 @@ def instance(options: argparse.Namespace, run: Path) -> Settings:
     data = os.environ.get("KOWALSKI_SAMPLE_DATA")
     wanted["path"] = {"run": str(run), "data": str(run / "data")} | ({"models": f"{data}/models"} if data else {})
     wanted["kafka"] = {"heap": "512m", "partitions": options.partitions}
+    wanted["dask"] = {"n_workers": options.workers}
     settings = services.new_settings(run, database={"cache_gb": 4.0}, **wanted)
     survey = get(options.survey).name
     models = settings.ml.of(survey).models

@@ -229,8 +229,8 @@ class Dask(Section):
 class Broker(Section):
     """Batches between Kafka and the workers."""
 
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 128
-    batch_bytes: Positive = 32 * 1024 * 1024
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 256
+    batch_bytes: Positive = 20 * 1024 * 1024
     batch_age_seconds: Seconds = 0.5
     spare_age_seconds: Seconds = 0.1
     in_flight: Positive = 6
