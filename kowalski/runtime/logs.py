@@ -22,6 +22,9 @@ REQUEST: ContextVar[str | None] = ContextVar("request", default=None)
 """Id of the request that is being answered; every line that is written meanwhile carries it."""
 
 
+_encode = json.JSONEncoder(default=str).encode  # `json.dumps` would make an encoder for each line
+
+
 class TextFormatter(logging.Formatter):
     """Writes an event as text, with the request's id at the end, or as JSON if it has fields."""
 
@@ -57,7 +60,7 @@ class JsonFormatter(logging.Formatter):
         event |= getattr(record, "fields", {})
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
-        return json.dumps(event, default=str)
+        return _encode(event)
 
 
 def configure(settings: Settings) -> None:
