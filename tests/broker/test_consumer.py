@@ -30,7 +30,7 @@ from kowalski.testing import courier, services
 
 Mongo = MongoClient[dict[str, Any]]
 SURVEY = get("ZTF")
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 @pytest.fixture
