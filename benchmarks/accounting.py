@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
+from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -44,13 +45,21 @@ def _of(process: psutil.Process) -> Usage:
     return Usage(sum(t.user + t.system for t in times), sum(_peak(member.pid) for member in family))
 
 
-def resident(process: psutil.Process) -> dict[int, float]:
-    """Read the resident memory of a process and all its children in MB, by pid; those that end meanwhile have none."""
-    found: dict[int, float] = {}
+class Resident(NamedTuple):
+    """Memory of a process that is in use now, in MB: all of it, and with what it shares divided among those sharing."""
+
+    whole: float
+    share: float
+
+
+def resident(process: psutil.Process) -> dict[int, Resident]:
+    """Read the memory of a process and all its children, by pid; those that end meanwhile have none."""
+    found: dict[int, Resident] = {}
     with suppress(psutil.NoSuchProcess):
         for member in [process, *process.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
-                found[member.pid] = member.memory_info().rss / 1e6
+                info = member.memory_full_info()
+                found[member.pid] = Resident(info.rss / 1e6, info.pss / 1e6)
     return found
 
 
