@@ -2,18 +2,18 @@
 """Whether an instance stays as it is: memory and open files of each process, hour after hour.
 
 A whole instance takes alerts at part of its drain rate while SkyPortal goes away and comes back all the time. Resident
-memory and open files of each process are sampled; after a warm-up, straight lines are fitted to them.
+memory and open files of each process are sampled; after a warm-up, robust lines are fitted to them.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from kowalski.archive import names
 from kowalski.archive.client import system_database
 from kowalski.broker.lag import consumer_lag
+from kowalski.science.coordinates import Floats
 from kowalski.surveys.base import Survey
 from kowalski.testing.faults import night, stage
 from kowalski.testing.faults.night import Sender
@@ -50,8 +51,13 @@ class Series:
         """MB and open files per minute after the warm-up."""
         at = np.array(self.minutes)
         late = at >= warm_up
-        memory, files = np.array(self.memory)[late], np.array(self.files, float)[late]
-        return float(np.polyfit(at[late], memory, 1)[0]), float(np.polyfit(at[late], files, 1)[0])
+        return slope(at[late], np.array(self.memory)[late]), slope(at[late], np.array(self.files, float)[late])
+
+
+def slope(x: Floats, y: Floats) -> float:
+    """Fit a line by the median slope between all pairs (Theil 1950, Sen 1968): a few steps or spikes don't tilt it."""
+    one, other = np.triu_indices(x.size, 1)
+    return float(np.median((y[other] - y[one]) / (x[other] - x[one])))
 
 
 def arguments() -> argparse.Namespace:
@@ -88,23 +94,35 @@ def drain_rate(own: stage.Stage, folder: Path, count: int) -> float:
     return count / (time.monotonic() - begun)
 
 
-def flow(own: stage.Stage, folder: Path, survey: Survey, rate: float, minutes: float) -> Iterator[Sender]:
-    """Send alerts at a pace until the time is over; those of each minute are of another night, so that they differ."""
+def flow(own: stage.Stage, folder: Path, survey: Survey, rate: float, minutes: float) -> int:
+    """Send alerts at a pace until the time is over, and count them; those of each minute are of another night.
+
+    The alerts of a minute are made while those of the minute before are sent.
+    """
     taken: set[int] = set()
     end = time.monotonic() + 60 * minutes
+    before: tuple[Sender, Path] | None = None
     number = 0
-    while time.monotonic() < end:
+    while (left := end - time.monotonic()) > 0:
         number += 1
-        seconds = min(60.0, end - time.monotonic())
         when = night.FIRST_NIGHT + timedelta(days=number)
         packets = folder / str(number)
-        own.put_sources([night.make(survey, packets, max(1, int(rate * seconds)), 1000 + number, when, taken)])
+        count = max(1, int(rate * min(60.0, left)))
+        own.put_sources([night.make(survey, packets, count, 1000 + number, when, taken)])
+        _end(before)
         sender = Sender(own.settings, survey, night.FIRST_NIGHT, sorted(packets.glob("*.avro")), rate)
         sender.start()
-        yield sender
+        before = sender, packets
+    _end(before)
+    return len(taken)
+
+
+def _end(before: tuple[Sender, Path] | None) -> None:
+    """Wait until all alerts of a minute are sent, and take away their files."""
+    if before is not None:
+        sender, packets = before
         sender.join()
-        for path in packets.iterdir():
-            path.unlink()
+        shutil.rmtree(packets)
 
 
 def sample(own: stage.Stage, series: dict[str, Series], minutes: float) -> None:
@@ -174,9 +192,10 @@ def main() -> int:
             print(f"{rate:.0f} alerts/s for {options.minutes:g} minutes; SkyPortal changes every {options.flap:g} s")
             watcher = threading.Thread(target=watch, args=(own, options, series, ended))
             watcher.start()
-            for sender in flow(own, folder / "flow", own.surveys[0], rate, options.minutes):
-                sender.join()
+            begun = time.monotonic()
+            sent = flow(own, folder / "flow", own.surveys[0], rate, options.minutes)
             ended.set()
+            print(f"{sent} alerts in {(time.monotonic() - begun) / 60:.1f} minutes")
             watcher.join()
             outbox = system_database(own.client, own.settings)[names.OUTBOX]
             deadline = time.monotonic() + DRAIN_SECONDS

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 from distributed import Worker, get_worker
@@ -14,7 +15,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from prometheus_client import generate_latest
 from pymongo.errors import PyMongoError
 
-from kowalski import config
+from kowalski import config, garbage
 from kowalski.archive import figures, reports
 from kowalski.broker import spool
 from kowalski.broker.context import WorkerContext
@@ -26,6 +27,8 @@ from kowalski.surveys import get
 
 PLUGIN = "kowalski"
 REPORT_SECONDS = 10.0
+COLLECT_EVERY = 6
+"""Reports from one collection of garbage to the next."""
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +48,9 @@ class Workbench(WorkerPlugin):
         """Load the models of all enabled surveys, then start to report."""
         for survey in self.settings.enabled_surveys:
             self.context(survey)
-        # What is loaded now stays: the collector need not look at it, nor run every few hundred alerts.
-        gc.freeze()
+        # What is loaded now stays: the collector need not look at it, nor run every few hundred alerts. Alerts hold no
+        # cycles, but each of Dask's waits leaves one, so once a minute all is collected: the threshold is far away.
+        garbage.settle()
         gc.set_threshold(200_000, 20, 100)
         threading.Thread(target=self._keep_reporting, args=(f"worker:{worker.address}",), daemon=True).start()
 
@@ -63,7 +67,11 @@ class Workbench(WorkerPlugin):
             return self._contexts[survey]
 
     def _keep_reporting(self, name: str) -> None:
-        while not self._stop.is_set():
+        for number in count():
+            if self._stop.is_set():
+                return
+            if number % COLLECT_EVERY == 0:
+                gc.collect()
             contexts = list(self._contexts.values())
             try:
                 for context in contexts:

@@ -34,6 +34,9 @@ WORKER_MEMORY = {
 DASK = {
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",  # it samples stacks a hundred times a second
     "DASK_DISTRIBUTED__SCHEDULER__WORK_STEALING": "False",  # the scheduler's queue hands out batches one by one
+    # A second one would be stuck behind a batch that takes long while another worker has nothing to do.
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "1.0",
+    "DASK_DISTRIBUTED__SCHEDULER__PRELOAD": "['kowalski.runtime.scheduler_guard']",
     # The broker finds out itself which packet kills workers: Dask need not lose four of them each time.
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
     # Workers hold no results, so there is nothing to spill, and one that paused would stall its batch for good:
