@@ -61,7 +61,7 @@ def process_again(rerun: Rerun, context: WorkerContext) -> BatchReport:
         As `kowalski.broker.pipeline.process` does.
     """
     report = BatchReport(packets=len(rerun.candids))
-    batch = read(rerun.candids, context)
+    batch = read(rerun.candids, context, stamps=score.NAME in rerun.stages)
     chosen = [stage for name, stages in STAGES.items() if name in rerun.stages for stage in stages(rerun)]
     refused = run(batch, context, report, chosen)
     if refused:
@@ -70,11 +70,15 @@ def process_again(rerun: Rerun, context: WorkerContext) -> BatchReport:
     return report
 
 
-def read(candids: Sequence[int], context: WorkerContext) -> Batch:
-    """Make a batch of stored alerts; those that are gone are left out, those that are damaged refused."""
+def read(candids: Sequence[int], context: WorkerContext, *, stamps: bool = True) -> Batch:
+    """Make a batch of stored alerts; those that are gone are left out, those that are damaged refused.
+
+    Stamps are most of an alert, so they are read only for who looks at them.
+    """
     survey = context.survey
     batch = Batch(survey)
-    for document in context.data[survey.alerts].find({"_id": {"$in": list(candids)}}):
+    left_out = {} if stamps else dict.fromkeys(survey.stamp_fields, 0)
+    for document in context.data[survey.alerts].find({"_id": {"$in": list(candids)}}, left_out):
         packet = Packet(survey.alerts, 0, document["_id"], UNKNOWN, b"")  # in its place stands the document
         try:
             batch.works.append(Work(packet, _alert(survey, document)))
