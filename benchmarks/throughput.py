@@ -155,7 +155,7 @@ class Benchmark:
         """Fill catalogs and filters, convert the models."""
         if self.options.rows:
             print(f"catalogs: 4 x {self.options.rows:,} rows", flush=True)
-            around = workload.positions(self.alerts, self.survey)
+            around = workload.positions(self.alerts, self.survey, self.settings)
             workload.load_catalogs(self.data, around, self.options.rows, cells=not self.options.plain_catalogs)
         workload.load_filters(self.system, self.settings, self.survey, self.options.filters)
         ready.ensure_ready(self.settings, lambda *_: None)

@@ -85,9 +85,9 @@ def add_schemas(survey: Survey, settings: Settings) -> None:
         clones.add_schemas(Path(os.environ["KOWALSKI_SAMPLE_DATA"]), folder)
 
 
-def positions(alerts: Path, survey: Survey) -> list[dict[str, float]]:
+def positions(alerts: Path, survey: Survey, settings: Settings) -> list[dict[str, float]]:
     """Read where the alerts below a folder are: ``ra`` and ``dec`` in degrees."""
-    decoder = Decoder()
+    decoder = Decoder(SchemaStore.of(settings, survey))
     shaped = (survey.shape(record) for path in alerts.rglob("*.avro") for record in decoder.records(path.read_bytes()))
     return [{"ra": alert.ra, "dec": alert.dec} for alert in shaped]
 

@@ -7,15 +7,18 @@ the cones touch, which costs a tenth of a geometric search; one without is searc
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 from pymongo.collection import Collection
 from pymongo.database import Database
+from pymongo.errors import ExecutionTimeout
 
 from kowalski.archive import indexes
 from kowalski.archive.client import Document
@@ -36,6 +39,12 @@ MARGIN = 1.0 + 1e-6
 AT_ONCE = 100_000
 """Sources that MongoDB is asked for at a time: as many as fit into its reply."""
 POSITION, CELL = "_position", "_cell"
+SLOW_SECONDS = 1.0
+"""After an answer that took longer it is looked whether the catalog still has its index."""
+REST = timedelta(minutes=10)
+"""How long a catalog that answers too slowly is left out."""
+
+log = logging.getLogger(__name__)
 
 
 def radius_arcsec(declared: CrossMatch) -> float:
@@ -65,18 +74,25 @@ class Catalog:
         """Radius of the cone, arcsec."""
         return radius_arcsec(self.declared)
 
-    def match(self, ra: Floats, dec: Floats, cones: Cones) -> Matches:
-        """Find the sources near each position."""
+    def match(self, ra: Floats, dec: Floats, cones: Cones, max_time_ms: int | None = None) -> Matches:
+        """Find the sources near each position.
+
+        Raises
+        ------
+        pymongo.errors.ExecutionTimeout
+            If MongoDB takes longer than ``max_time_ms``.
+        """
         if not ra.size:
             return []
         if self.order is None:
-            documents = self._query({"$or": [_cone(a, d, self.radius) for a, d in zip(ra, dec, strict=True)]}, None)
+            circles = [_cone(a, d, self.radius) for a, d in zip(ra, dec, strict=True)]
+            documents = self._query({"$or": circles}, None, max_time_ms)
             candidates = pairs.every(ra.size, len(documents))
         else:
             around = cones(self.radius, self.order)
             cells = np.unique(around[around >= 0]).tolist()
             field = healpix_field(self.order)
-            documents = self._query({field: {"$in": cells}}, f"${field}")
+            documents = self._query({field: {"$in": cells}}, f"${field}", max_time_ms)
             found = np.array([document.pop(CELL) for document in documents], np.int64)
             candidates = pairs.by_cell(around, found)
         positions = np.array([document.pop(POSITION) for document in documents], float).reshape(-1, 2)
@@ -95,7 +111,7 @@ class Catalog:
             return matches
         return [sorted(found, key=lambda one: _time(one, latest.time))[-1:] for found in matches]
 
-    def _query(self, where: Document, cell: str | None) -> list[Document]:
+    def _query(self, where: Document, cell: str | None, max_time_ms: int | None) -> list[Document]:
         extra: Document = {POSITION: "$coordinates.radec_geojson.coordinates"}
         if cell is not None:
             extra[CELL] = cell
@@ -110,7 +126,8 @@ class Catalog:
             stages.append({"$unset": unnamed})
         if self.declared.latest is not None:
             stages += _newest_only(self.declared.latest)
-        return self.collection.aggregate(stages, batchSize=AT_ONCE).to_list()
+        limit: Document = {} if max_time_ms is None else {"maxTimeMS": max_time_ms}
+        return self.collection.aggregate(stages, batchSize=AT_ONCE, **limit).to_list()
 
     def _rule(self) -> DistanceRule | None:
         declared = self.declared
@@ -162,23 +179,32 @@ def _add_nearby(matches: Matches, rule: DistanceRule, ra: Floats, dec: Floats) -
             found.insert(place, rule.measured(galaxy, arcsec))
 
 
-def _matched(catalogs: Mapping[str, Catalog], ra: Floats, dec: Floats) -> dict[str, Matches]:
-    """Match positions with catalogs; those with the same radius and order share the cells that are looked into."""
-    cones = functools.cache(functools.partial(healpix_cones, ra, dec))
-    return {name: catalog.match(ra, dec, cones) for name, catalog in catalogs.items()}
-
-
 class Catalogs:
     """The catalogs with which a survey's alerts are matched.
 
     Whether they exist, and how they are indexed, is looked up again every ``refresh`` seconds, so that a catalog
     that is ingested while the broker runs is used from then on.
+
+    Parameters
+    ----------
+    max_time_ms
+        How long a catalog may take for one search; one that twice in a row takes longer is left out for a time. None:
+        as long as it likes.
     """
 
-    def __init__(self, data: Database[Document], declared: Mapping[str, CrossMatch], refresh: float = 60.0) -> None:
+    def __init__(
+        self,
+        data: Database[Document],
+        declared: Mapping[str, CrossMatch],
+        refresh: float = 60.0,
+        max_time_ms: int | None = None,
+    ) -> None:
         self._data = data
         self.declared = declared
         self._refresh = refresh
+        self._max_time_ms = max_time_ms
+        self._resting: dict[str, datetime] = {}
+        """Catalogs that took too long, and until when they are left out."""
         self._looked_up = -math.inf
         self._present: dict[str, Catalog] = {}
         self.missing: dict[str, str] = {}
@@ -187,7 +213,7 @@ class Catalogs:
     def match(self, ra: Floats, dec: Floats) -> dict[str, Matches]:
         """Match positions with every catalog; each position has a list for every usable catalog, empty if no match."""
         self.refresh()
-        return _matched(self._present, ra, dec)
+        return self._matched(self._present, ra, dec)
 
     @property
     def any_grow(self) -> bool:
@@ -198,7 +224,35 @@ class Catalogs:
         """Match positions of known objects with those catalogs that grow, and are declared so."""
         self.refresh()
         growing = {name: catalog for name, catalog in self._present.items() if catalog.declared.refresh}
-        return _matched(growing, ra, dec)
+        return self._matched(growing, ra, dec)
+
+    def _matched(self, catalogs: Mapping[str, Catalog], ra: Floats, dec: Floats) -> dict[str, Matches]:
+        """Match positions with catalogs; those with the same radius and order share the cells that are looked into."""
+        cones = functools.cache(functools.partial(healpix_cones, ra, dec))
+        found = {name: self._within_limits(name, catalog, ra, dec, cones) for name, catalog in catalogs.items()}
+        return {name: matches for name, matches in found.items() if matches is not None}
+
+    def _within_limits(self, name: str, catalog: Catalog, ra: Floats, dec: Floats, cones: Cones) -> Matches | None:
+        """Match with one catalog; None if it has lost its index or takes too long, for which `missing` names it then.
+
+        It is asked twice, because a server that stood still for a moment is no fault of the catalog.
+        """
+        for _ in range(2):
+            start = time.monotonic()
+            try:
+                matches = catalog.match(ra, dec, cones, self._max_time_ms)
+            except ExecutionTimeout:
+                self._look_up()
+                if name not in self._present:
+                    return None
+                continue
+            if time.monotonic() - start > SLOW_SECONDS:
+                self._looked_up = -math.inf
+            return matches
+        self._resting[name] = datetime.now(UTC) + REST
+        self._look_up()
+        log.warning("catalog %s: %s", name, self.missing.get(name))
+        return None
 
     def refresh(self, age: float | None = None) -> None:
         """Look up which catalogs are there, if that is due: so that `missing` tells it before the first match, too.
@@ -218,6 +272,11 @@ class Catalogs:
         for name, declared in self.declared.items():
             if name not in existing:
                 missing[name] = "no such collection"
+                continue
+            rests_until = self._resting.get(name)
+            if rests_until is not None and datetime.now(UTC) < rests_until:
+                limit = f"a search takes longer than {self._max_time_ms} ms"
+                missing[name] = f"{limit}; it is tried again at {rests_until:%H:%M} UTC"
                 continue
             carried = indexes.healpix_orders(self._data, name)
             order = self._order(name, radius_arcsec(declared), carried)

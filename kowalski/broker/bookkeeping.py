@@ -16,6 +16,7 @@ from kowalski.archive import activity, dead_letters, figures, indexes, names, ou
 from kowalski.archive import client as archive
 from kowalski.broker import metrics
 from kowalski.broker.batch import Packet
+from kowalski.broker.neighbours import Neighbours
 from kowalski.broker.pipeline import BatchReport
 from kowalski.config import Settings
 from kowalski.surveys.base import Survey
@@ -40,6 +41,11 @@ class Bookkeeping:
         self._stages: dict[str, dict[str, float]] = defaultdict(lambda: {"wall": 0.0, "cpu": 0.0})
         self._started_at = datetime.now(UTC)
         self._reported_at = 0.0
+        self.neighbours = Neighbours(
+            f"broker:{other}"
+            for other in settings.enabled_surveys
+            if other != survey.name and settings.scheduler_of(other) == settings.scheduler_of(survey.name)
+        )
         self.trouble: str | None = None
         """The last thing that kept batches waiting."""
 
@@ -95,6 +101,7 @@ class Bookkeeping:
         counts = {"started_at": self._started_at, **self._counts, "stages": dict(self._stages)}
         try:
             reports.put(self._system, service, **state, **counts)
+            self.neighbours.look(reports.read(self._system, "broker"))
             figures.put(self._system, service, generate_latest().decode())
             if self._work != activity.Work():
                 activity.add(self._system, self._survey.name, self._work, datetime.now(UTC))

@@ -7,6 +7,7 @@ reached, or something that Kowalski depends on is away, the partitions are pause
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from distributed import KilledWorker
 
+from kowalski import garbage
 from kowalski.broker import spool
 from kowalski.broker.batch import Packet
 from kowalski.broker.bookkeeping import Bookkeeping
@@ -199,6 +201,8 @@ class AlertBroker:
         batches = len(self._dispatcher) + len(self._waiting)
         if not batches:
             return 0.0
+        if batches >= self._most:  # it could not be sent: better one large batch than some small ones
+            return math.inf
         spare = batches < self._settings.dask.workers
         return self._limits.spare_age_seconds if spare else self._limits.batch_age_seconds
 
@@ -210,8 +214,19 @@ class AlertBroker:
 
     # To Dask and back
 
+    @property
+    def _most(self) -> int:
+        """How many batches may be in flight: while other surveys' alerts flow, too, a worker is left to them.
+
+        Else one survey whose batches take long would hold all of them, be it for a filter at its time limit.
+        """
+        dask = self._settings.dask
+        if not dask.is_embedded or not self._books.neighbours.flow:
+            return self._limits.in_flight
+        return max(1, min(self._limits.in_flight, dask.workers * dask.threads_per_worker - 1))
+
     def _send(self) -> None:
-        while self._waiting and not self._patience.waiting:
+        while self._waiting and not self._patience.waiting and len(self._dispatcher) < self._most:
             number, ticket = self._waiting[0]
             # An accused batch flies alone, and while there is doubt one batch shows whether the trouble is over.
             alone = number in self._accused or self._accused_flies or self._patience.doubtful
@@ -358,4 +373,6 @@ def run(settings: Settings, survey: str, nights: Sequence[date] = ()) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    AlertBroker(settings, get(survey), [f"{night:%Y%m%d}" for night in nights]).run(stop.is_set)
+    broker = AlertBroker(settings, get(survey), [f"{night:%Y%m%d}" for night in nights])
+    garbage.settle()
+    broker.run(stop.is_set)

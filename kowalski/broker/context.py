@@ -46,7 +46,11 @@ class WorkerContext:
             system=system,
             decoder=Decoder(SchemaStore.of(settings, survey)),
             scorer=Scorer.load(settings, survey.name),
-            catalogs=Catalogs(data, settings.database.xmatch.get(survey.name, {})),
+            catalogs=Catalogs(
+                data,
+                settings.database.xmatch.get(survey.name, {}),
+                max_time_ms=settings.database.xmatch_max_time_ms,
+            ),
             aliases=Aliases.of(data, settings, survey),
             filters=FilterRunner(data, system, survey, settings.filters),
             past_filters=FilterRunner(data, system, survey, settings.filters, past_only=True),

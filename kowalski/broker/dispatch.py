@@ -87,7 +87,10 @@ class Dispatcher(Generic[JobT]):
         """
         client = self._connected()
         key = f"{ticket.survey}-{number}-{uuid.uuid4().hex[:8]}"
-        future = client.submit(self._task, ticket, key=key, pure=False, priority=self._priority)
+        # The fewer it has in flight, the sooner its next one: no survey queues behind another's backlog.
+        priority = self._priority - len(self._flying)
+        # A data producer waits in the scheduler for the first free worker; others go to one at once, be it busy.
+        future = client.submit(self._task, ticket, key=key, pure=False, priority=priority, _data_producer=True)
         self._flying[number] = (ticket, future)
         future.add_done_callback(lambda done: self._landed.put((number, done)))
 

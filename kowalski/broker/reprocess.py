@@ -29,7 +29,7 @@ from kowalski.broker.worker import process_rerun
 from kowalski.config import Settings
 from kowalski.surveys.base import Survey
 
-PRIORITY = -10
+PRIORITY = -1_000_000
 """Alerts that come in go first."""
 POLL_SECONDS = 0.02
 NOTE_SECONDS = 1.0

@@ -119,6 +119,7 @@ class Database(Section):
     build_indexes: bool = True
     indexes: dict[str, list[Index]] = {}
     xmatch: dict[str, dict[str, CrossMatch]] = {}
+    xmatch_max_time_ms: Positive = 10_000
 
     @property
     def is_embedded(self) -> bool:

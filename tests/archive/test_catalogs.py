@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from kowalski.archive import catalogs as catalogs_module
 from kowalski.archive import client, indexes
 from kowalski.archive.catalogs import Catalogs
 from kowalski.config import Settings
@@ -252,6 +254,35 @@ def test_a_catalog_that_vanishes_between_two_looks_matches_nothing(data: Databas
     assert len(catalogs.match(*position)[catalog][0]) == 5
     data[catalog].drop()
     assert catalogs.match(*position) == {catalog: [[]]}
+
+
+def test_a_catalog_that_loses_its_index_is_left_out_after_one_slow_answer(
+    data: Database[Document], catalog: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogs_module, "SLOW_SECONDS", 0.0)
+    catalogs = Catalogs(data, {catalog: CrossMatch(cone_search_radius=2.0)})
+    position = np.array([200.0]), np.array([-30.0])
+    assert len(catalogs.match(*position)[catalog][0]) == 5
+    data[catalog].drop_indexes()
+    assert catalogs.match(*position) == {}
+    assert catalogs.missing == {catalog: "its positions have no index"}
+
+
+def test_a_catalog_that_takes_too_long_is_left_out_for_a_time(
+    data: Database[Document], catalog: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = {"$reduce": {"input": {"$range": [0, 100_000]}, "initialValue": 0, "in": {"$add": ["$$value", "$_id"]}}}
+    declared = {catalog: CrossMatch(cone_search_radius=2.0, filter={"$expr": {"$gt": [added, -1]}})}
+    position = np.array([200.0]), np.array([-30.0])
+    patient, strict = Catalogs(data, declared), Catalogs(data, declared, max_time_ms=1)
+    assert len(patient.match(*position)[catalog][0]) == 5
+    assert strict.match(*position) == {}
+    assert "a search takes longer than 1 ms; it is tried again at" in strict.missing[catalog]
+    strict.refresh(0.0)
+    assert catalog in strict.missing
+    strict._resting[catalog] = datetime.now(UTC)
+    strict.refresh(0.0)
+    assert strict.missing == {}
 
 
 def galaxies(data: Database[Document], **declared: Any) -> Callable[[float, float], list[Document]]:

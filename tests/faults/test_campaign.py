@@ -143,8 +143,17 @@ def partition_of_poison(own: stage.Stage, sick: Survey) -> None:
     assert producer.flush(60) == 0
 
 
+def catalog_without_index(own: stage.Stage, sick: Survey) -> None:
+    data_database(own.client, own.settings)[checker.CATALOG].drop_indexes()
+
+
 Trouble = Callable[[stage.Stage, Survey], None]
-TROUBLES: tuple[Trouble, ...] = (filter_that_takes_too_long, skyportal_down, partition_of_poison)
+TROUBLES: tuple[Trouble, ...] = (
+    filter_that_takes_too_long,
+    skyportal_down,
+    partition_of_poison,
+    catalog_without_index,
+)
 NIGHTS = {trouble: date(2025, 1, 1 + number) for number, trouble in enumerate(TROUBLES)}
 
 
