@@ -151,8 +151,8 @@ Trouble = Callable[[stage.Stage, Survey], None]
 TROUBLES: tuple[Trouble, ...] = (
     filter_that_takes_too_long,
     skyportal_down,
-    partition_of_poison,
     catalog_without_index,
+    partition_of_poison,  # its dead letters stay
 )
 NIGHTS = {trouble: date(2025, 1, 1 + number) for number, trouble in enumerate(TROUBLES)}
 
