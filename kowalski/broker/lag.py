@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from kowalski.broker.kafka import client_config, group_id
@@ -39,13 +39,9 @@ def partition_lag(settings: Settings, survey: Survey, timeout: float = 10.0) -> 
     ]
     if not partitions:
         return {}
-    group = group_id(settings, survey)
     ends = admin.list_offsets(dict.fromkeys(partitions, OffsetSpec.latest()), request_timeout=timeout)
     starts = admin.list_offsets(dict.fromkeys(partitions, OffsetSpec.earliest()), request_timeout=timeout)
-    asked = admin.list_consumer_group_offsets(
-        [ConsumerGroupTopicPartitions(group, partitions)], request_timeout=timeout
-    )
-    committed = _committed(asked[group].result())
+    committed = _committed(settings, survey, partitions, timeout)
     lag: dict[tuple[str, int], int] = {}
     for partition, end in ends.items():
         key = (partition.topic, partition.partition)
@@ -54,9 +50,20 @@ def partition_lag(settings: Settings, survey: Survey, timeout: float = 10.0) -> 
     return lag
 
 
-def _committed(answer: ConsumerGroupTopicPartitions) -> dict[tuple[str, int], int]:
+def _committed(
+    settings: Settings, survey: Survey, partitions: list[TopicPartition], timeout: float
+) -> dict[tuple[str, int], int]:
+    """Ask what the broker has committed; as a member of its group that reads nothing, so it takes no part in it.
+
+    The admin client has a call for this, in which librdkafka aborts the process when the connection breaks just then.
+    """
+    consumer = Consumer(client_config(settings, **{"group.id": group_id(settings, survey)}))
+    try:
+        found = consumer.committed(partitions, timeout=timeout)
+    finally:
+        consumer.close()
     committed: dict[tuple[str, int], int] = {}
-    for partition in answer.topic_partitions or ():
+    for partition in found:
         if partition.error is not None:
             raise KafkaException(partition.error)
         if partition.offset >= 0:

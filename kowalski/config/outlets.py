@@ -27,6 +27,11 @@ class OutletSettings(Section):
     backoff_max_seconds: Seconds = 60.0
     keep_days: Positive = 30
 
+    @property
+    def longest_wait(self) -> float:
+        """So long a document waits at most for its next attempt, seconds, unless the other side asks for more."""
+        return 2.0 * self.backoff_max_seconds
+
 
 class Distribution(OutletSettings):
     """What passes a filter, onto Kafka topics for others."""
@@ -57,6 +62,11 @@ class SkyPortal(OutletSettings):
     timeout_seconds: Seconds = 15.0
     settle_seconds: Seconds = 30.0
     reconcile_seconds: Seconds = 600.0
+
+    @property
+    def longest_wait(self) -> float:
+        """So long a document waits at most: what a lost answer takes, too."""
+        return max(super().longest_wait, 3.0 * self.settle_seconds)
 
     @property
     def base_url(self) -> str:

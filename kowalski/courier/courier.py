@@ -61,7 +61,7 @@ class Courier:
         self._settings = settings
         self._outlet = outlet
         self._system = system
-        self._queue = Queue(system, outlet.name, max(LONGEST, timedelta(seconds=2 * settings.backoff_max_seconds)))
+        self._queue = Queue(system, outlet.name, max(LONGEST, timedelta(seconds=settings.longest_wait)))
         self._lease = Lease(system, outlet.name)
         self._stopping = stopping
         self._breaker = Breaker(
