@@ -135,12 +135,14 @@ class Archive:
         text = found.get("metadata") or "{}"
         try:
             read = json_util.loads(text)
+            options = dict(read.get("options") or {})
+            kind = "view" if "viewOn" in options else "collection"  # old tools do not name it
             return Dumped(
                 database=str(found["db"]),
                 name=str(found["collection"]),
-                options=dict(read.get("options") or {}),
+                options=options,
                 indexes=[dict(index) for index in read.get("indexes") or ()],
-                kind=str(read.get("type") or found.get("type") or "collection"),
+                kind=str(read.get("type") or found.get("type") or kind),
             )
         except (ValueError, TypeError, KeyError, AttributeError, BSONError) as error:
             raise self._damaged(f"the description of a collection can't be read ({error})") from error

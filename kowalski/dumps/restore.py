@@ -28,6 +28,7 @@ from kowalski.dumps.places import Place
 
 BATCH_ROWS, BATCH_BYTES = 2000, 8 * 1024 * 1024
 DUPLICATE = 11000
+RESTORED = frozenset({"collection", "view"})
 OF_THE_SERVER = frozenset({"admin", "config", "local", ""})
 EXPIRES = "expireAfterSeconds"
 NAMESPACE_EXISTS = 48
@@ -113,7 +114,7 @@ def _look_into(place: Place, name: str, found: Found) -> None:
             return
     for dumped in archive.collections:
         where = f"{dumped.database}.{dumped.name}"
-        if dumped.kind != "collection" or dumped.database in OF_THE_SERVER or dumped.name.startswith("system."):
+        if dumped.kind not in RESTORED or dumped.database in OF_THE_SERVER or dumped.name.startswith("system."):
             found.ignored[f"{where} in {name}"] = f"a {dumped.kind} of the server's own or without documents"
             continue
         is_system = dumped.database.endswith("_system") or dumped.name in names.SYSTEM

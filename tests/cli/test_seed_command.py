@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from kowalski.archive import names
 from kowalski.archive.client import data_database, system_database
 from kowalski.cli import backup, seed
 from kowalski.config import Settings
+from kowalski.dumps.backup import RAW
 from kowalski.dumps.errors import DumpError
 from kowalski.migrations import registry
-from kowalski.testing import services
+from kowalski.testing import dumped, services
 from kowalski.testing.mongodump import archive
 
 Document = dict[str, Any]
@@ -77,6 +79,21 @@ def test_an_archive_of_mongodump_is_restored(
     assert "run ./kowalski.py migrate" in done.stdout
     assert system[names.USERS].find_one()["password"] == "hash"  # type: ignore[index]
     assert registry.version(system) == 0
+
+
+def test_what_mongodump_itself_has_written_is_restored(
+    run: Run, mongo: MongoClient[Document], settings: Settings, tmp_path: Path
+) -> None:
+    shutil.copy(dumped.FOLDER / "plain.archive", tmp_path)
+    for _ in range(2):
+        assert run("seed", "--source", tmp_path, "--yes", "--drop").exit_code == 0
+    data = data_database(mongo, settings)
+    for name in ("types", "sources", "empty"):
+        raw = data.get_collection(name, codec_options=RAW).find().sort("_id")
+        assert [document.raw for document in raw] == [bson.encode(each) for each in dumped.COLLECTIONS[name]()]
+    assert data["bright"].count_documents({}) == 126  # of the view
+    assert {"_id_", "position", "fid_1_magpsf_-1"} == data["sources"].index_information().keys()
+    assert data["empty"].options()["capped"] is True
 
 
 def test_a_backup_goes_round(run: Run, mongo: MongoClient[Document], settings: Settings, tmp_path: Path) -> None:

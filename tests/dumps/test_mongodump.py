@@ -1,20 +1,28 @@
-"""The reader of mongodump's archives, on archives laid out as their specification says."""
+"""The reader of mongodump's archives, on what mongodump has written and on archives laid out as their specification
+says."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
 import io
+import itertools
+import shutil
 from collections.abc import Callable
+from typing import Any
 
 import bson
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymongo import MongoClient
 
+from kowalski.archive.client import Role, connect, uri
+from kowalski.config import Settings
 from kowalski.dumps.errors import DumpError
 from kowalski.dumps.mongodump import Archive
+from kowalski.testing import dumped
 from kowalski.testing.mongodump import archive, crc64
 
 GAIA, USERS = ("kowalski", "Gaia"), ("kowalski", "users")
@@ -106,3 +114,46 @@ def test_other_files_are_no_archives() -> None:
     for content in (b"", b"x", b"name,ra,dec\n", gzip.compress(b"hello")):
         with pytest.raises(DumpError):
             Archive(io.BytesIO(content), "test")
+
+
+def check(content: bytes, form: str) -> None:
+    """See that an archive of `kowalski.testing.dumped` gives byte by byte what was dumped."""
+    opened = Archive(io.BytesIO(content), form)
+    there = set(dumped.COLLECTIONS) - ({"left", "right"} if form == "plain" else set())
+    described = {each.name: each for each in opened.collections if each.database == dumped.DATABASE}
+    assert described.keys() == there | {"bright"}
+    assert {each.kind for name, each in described.items() if name != "bright"} == {"collection"}
+    assert (described["bright"].kind, described["bright"].options["viewOn"]) == ("view", "sources")
+    assert described["empty"].options["capped"] is True
+    assert described["sources"].options["collation"]["strength"] == 2
+    _, position, partial = described["sources"].indexes
+    assert list(position["key"].items()) == [("coordinates.radec_geojson", "2dsphere"), ("_id", -1)]
+    assert partial["partialFilterExpression"] == {"magpsf": {"$gt": 3}}
+    found: dict[str, list[bytes]] = {name: [] for name in there}
+    blocks: list[str] = []
+    for (database, name), document in opened.documents():
+        if database == dumped.DATABASE:
+            found[name].append(document)
+            blocks.append(name)
+    assert found == {name: [bson.encode(each) for each in dumped.COLLECTIONS[name]()] for name in there}
+    turns = [name for name, _ in itertools.groupby(blocks)]
+    assert form == "plain" or len(turns) > len(set(turns))  # these show that interleaved blocks are sorted out
+
+
+@pytest.mark.parametrize("form", dumped.FORMS)
+def test_what_mongodump_has_written_is_read(form: str) -> None:
+    """The archives are those of mongodump 100.3.1 and MongoDB 6.0.5."""
+    content = (dumped.FOLDER / f"{form}.archive").read_bytes()
+    opened = Archive(io.BytesIO(content), form)
+    assert (opened.header["tool_version"], opened.header["server_version"]) == ("100.3.1", "6.0.5")
+    assert (("", "oplog") in {(each.database, each.name) for each in opened.collections}) == (form == "oplog")
+    check(content, form)
+
+
+@pytest.mark.skipif(shutil.which("mongodump") is None, reason="there is no mongodump on PATH to write new archives")
+@pytest.mark.parametrize("form", ["plain", "gzip"])
+def test_what_the_mongodump_of_this_machine_writes_is_read(
+    settings: Settings, mongo: MongoClient[dict[str, Any]], form: str
+) -> None:
+    with connect(settings, Role.ADMIN) as admin:
+        check(dumped.dump(["mongodump"], admin, uri(settings, Role.ADMIN), form), form)
