@@ -5,6 +5,8 @@ The process that watches over it imports this module, too, so whatever else is n
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import GunicornUVLoopWebWorker
@@ -14,18 +16,34 @@ if TYPE_CHECKING:
 
 
 class Worker(GunicornUVLoopWebWorker):
-    """Serves the application so that what is no HTTP is answered as the API answers, too."""
+    """Serves the application so that what is no HTTP is answered as the API answers, too.
+
+    It can be ended while it still loads the application. uvloop forgets signals that come before it runs, and gunicorn
+    would wait in vain until its patience is at an end; so handlers are set when it runs, and simpler ones before that.
+    """
 
     wsgi: Any
+
+    def init_process(self) -> None:
+        """Become a process of its own; it has the handlers of the one that watches over it, which only take notes."""
+        self.init_signals()
+        super().init_process()
+
+    def init_signals(self) -> None:
+        """Let signals end the process, as nobody is served yet."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def load_wsgi(self) -> None:
         """Load the application, and have it run by `kowalski.api.protocol.Runner`."""
         super().load_wsgi()
-        app = self.wsgi
+        app, serve_until_told = self.wsgi, super().init_signals
 
         async def runner() -> Runner:
             from kowalski.api.protocol import Runner
 
+            serve_until_told()
             return Runner(
                 app,
                 logger=self.log,
