@@ -28,7 +28,12 @@ def lock(
     raise typer.Exit(subprocess.run(command, cwd=PROJECT, check=False).returncode)
 
 
-def audit() -> None:
+def audit(
+    osv_url: Annotated[
+        str | None,
+        typer.Option(help="Ask this OSV service, e.g. a copy in your network (…/v1/query), instead of PyPI's."),
+    ] = None,
+) -> None:
     """Look up known vulnerabilities of all locked packages; ends with 1 if there are any, or nothing was looked up."""
     from kowalski.runtime.dependencies import GROUPS
     from kowalski.runtime.dependencies import audit as look_up
@@ -36,7 +41,7 @@ def audit() -> None:
     console = output()
     total = 0
     for group in GROUPS:
-        found = look_up(PROJECT / "requirements" / f"{group}.txt")
+        found = look_up(PROJECT / "requirements" / f"{group}.txt", osv_url)
         for one in found.findings:
             fixed = f"fixed in {', '.join(one.fixed_in)}" if one.fixed_in else "not fixed yet"
             console.print(f"{group}: {one.package} {one.version}: {one.identifier}, {fixed}", markup=False)

@@ -63,8 +63,15 @@ class Audit:
     unknown: tuple[str, ...]
 
 
-def audit(lock: Path) -> Audit:
+def audit(lock: Path, osv_url: str | None = None) -> Audit:
     """Ask the Python Packaging Advisory Database about the packages of a lock file, through pip-audit.
+
+    Parameters
+    ----------
+    lock
+        The lock file.
+    osv_url
+        Where a service that speaks OSV's query (``…/v1/query``) is to be asked instead.
 
     Raises
     ------
@@ -74,6 +81,7 @@ def audit(lock: Path) -> Audit:
     """
     command = [sys.executable, "-m", "pip_audit", "--format", "json", "--progress-spinner", "off"]
     command += ["--disable-pip", "--require-hashes", "--requirement", str(lock)]
+    command += ["--vulnerability-service", "osv", "--osv-url", osv_url] if osv_url else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return read_audit(done.stdout, done.stderr)
 

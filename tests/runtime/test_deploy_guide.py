@@ -10,7 +10,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from kowalski.cli.main import build
+from kowalski.cli.main import build, main
 from kowalski.config import PROJECT, load
 
 TEXT = (PROJECT / "docs" / "deploy.md").read_text()
@@ -39,6 +39,18 @@ def test_configuration_loads(text: str, tmp_path: Path) -> None:
     file.write_text(text)
     assert yaml.safe_load(text)
     load(file, {})
+
+
+@pytest.mark.parametrize(("kind", "part"), [("slurm", "#SBATCH -p astro"), ("kubernetes", "kind: DaskCluster")])
+def test_what_a_cluster_would_be_asked_for_is_shown(
+    kind: str, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = [text for text in CONFIGURATION if f"kind: {kind}" in text]
+    file = tmp_path / "config.yaml"
+    file.write_text(f"{text}\npath: {{run: {tmp_path / 'run'}}}\n")
+    assert "./kowalski.py run cluster --show" in TEXT
+    assert main(["--config", str(file), "run", "cluster", "--show"]) == 0
+    assert part in capsys.readouterr().out
 
 
 def test_files_and_settings_that_it_names_exist() -> None:
