@@ -110,6 +110,7 @@ def _foreseen() -> tuple[type[Exception], ...]:
 
     from kowalski.broker.schemas import RegistryError, SchemaError
     from kowalski.broker.stream import StreamError
+    from kowalski.dumps import places
     from kowalski.dumps.errors import DumpError
     from kowalski.ingesters.errors import IngestError
     from kowalski.migrations.registry import MigrationError
@@ -128,6 +129,7 @@ def _foreseen() -> tuple[type[Exception], ...]:
         MigrationError,
         WatcherError,
         PyMongoError,
+        *places.errors(),
         KafkaException,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,17 @@ from kowalski.dumps.errors import DumpError
 
 PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs"}
 """What to install for each scheme; they are large, so they don't come with the rest."""
+RAISED = {
+    "botocore.exceptions": "BotoCoreError",
+    "gcsfs.retry": "HttpError",
+    "google.auth.exceptions": "GoogleAuthError",
+}
+"""What these packages raise besides `OSError`, by module: no credentials, or a server that is not there."""
+
+
+def errors() -> tuple[type[Exception], ...]:
+    """Give the classes of `RAISED`, as far as their packages have been loaded."""
+    return tuple(getattr(sys.modules[module], name) for module, name in RAISED.items() if module in sys.modules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +14,7 @@ import bson
 import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.raw_bson import RawBSONDocument
+from fsspec.registry import _registry
 from hypothesis import HealthCheck, given
 from hypothesis import settings as configured
 from hypothesis import strategies as st
@@ -246,13 +248,15 @@ def test_a_backup_knows_the_version_of_what_it_holds(archive: Archive, data: Dat
 
 
 def test_places_may_be_urls_and_missing_packages_are_named(
-    archive: Archive, data: Database[Document], tmp_path: Path
+    archive: Archive, data: Database[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data["names"].insert_one({"_id": 1})
     memory = Place.of("memory://kept")
     make(archive, memory)
     assert [each.new.rows for each in bring_back(archive, memory)] == [1]
     for url, package in (("gs://kowalski-catalogs", "gcsfs"), ("s3://dumps/here", "s3fs")):
+        monkeypatch.delitem(_registry, url.partition(":")[0], raising=False)
+        monkeypatch.setitem(sys.modules, package, None)  # some have them installed
         with pytest.raises(DumpError, match=f"needs the package {package}: install it with"):
             Place.of(url)
     with pytest.raises(DumpError, match="gopher"):
