@@ -7,6 +7,7 @@ interruption begins there, and repeats at most what was in flight.
 from __future__ import annotations
 
 import math
+import socket
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from distributed import Client
+from distributed.comm import get_address_host_port
 from pymongo.collection import Collection
 from pymongo.database import Database
 
@@ -115,6 +117,8 @@ def hands_of(settings: Settings, survey: Survey) -> Hands:
     """Give the Dask workers of a survey or, where there are none, this process."""
     address = settings.scheduler_of(survey.name)
     try:
+        # Dask would try for all its time where nobody listens
+        socket.create_connection(get_address_host_port(address), CONNECT_SECONDS).close()
         with Client(address, timeout=CONNECT_SECONDS, set_as_default=False) as client:
             there = bool(client.scheduler_info(n_workers=1)["workers"])
     except OSError:

@@ -68,7 +68,7 @@ def find_packets(folder: Path, limit: int | None = None) -> list[Path]:
     return found[:limit]
 
 
-def ensure_topic(settings: Settings, topic: str, partitions: int | None = None) -> int:
+def ensure_topic(settings: Settings, topic: str, partitions: int | None = None, patience: float = TOPIC_SECONDS) -> int:
     """Make ``topic`` unless it exists.
 
     Parameters
@@ -77,6 +77,8 @@ def ensure_topic(settings: Settings, topic: str, partitions: int | None = None) 
         The topic's name.
     partitions
         How many partitions a new topic gets; None: ``kafka.partitions``.
+    patience
+        Seconds that Kafka may take for an answer.
 
     Returns
     -------
@@ -90,16 +92,16 @@ def ensure_topic(settings: Settings, topic: str, partitions: int | None = None) 
     """
     client = AdminClient(client_config(settings))
     try:
-        known = client.list_topics(timeout=TOPIC_SECONDS).topics.get(topic)
+        known = client.list_topics(timeout=patience).topics.get(topic)
         if known is not None:
             return len(known.partitions)
         count = partitions or settings.kafka.partitions
-        client.create_topics([NewTopic(topic, count)], operation_timeout=TOPIC_SECONDS)[topic].result(TOPIC_SECONDS)
+        client.create_topics([NewTopic(topic, count)], operation_timeout=patience)[topic].result(patience)
     except KafkaException as error:
         reason = error.args[0]
         if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # someone else was faster
             raise StreamError(f"Kafka at {settings.kafka.servers} can't make topic {topic}: {reason.str()}") from error
-        return len(client.list_topics(topic, timeout=TOPIC_SECONDS).topics[topic].partitions)
+        return len(client.list_topics(topic, timeout=patience).topics[topic].partitions)
     return count
 
 

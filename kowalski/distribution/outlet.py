@@ -125,7 +125,7 @@ class KafkaOutlet:
         topic = self._own.topic.format(**facts)
         if topic not in self._topics:
             try:
-                ensure_topic(self._settings, topic)
+                ensure_topic(self._settings, topic, patience=self._own.timeout_seconds)
             except StreamError as error:
                 raise TryAgain(str(error), away=True) from error
             self._topics.add(topic)
