@@ -10,6 +10,7 @@
 - ``servers``: the processes of the session's MongoDB and Kafka. A test that kills one starts it again.
 - ``kowalski``, ``skyportal``: a whole instance, brought up by the command once per session, and the stand-in for
   SkyPortal that it talks to.
+- ``weights``: a folder with real weights of models, as far as there are any; each is converted once per session.
 - ``sample_data``, ``bench_scripts``: folders with real alerts and with workloads, else the test is skipped.
 """
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,24 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("kowalski")
 
 
+SYSTEM = "tests/system/"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the longest go first, which are those of a whole instance: side by side, the rest fills the time beside."""
-    items.sort(key=lambda item: not item.location[0].startswith(("tests/faults", "tests/system")))
+    items.sort(key=lambda item: not item.location[0].startswith(("tests/faults", SYSTEM)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give files to processes one by one, but all that share the whole instance to one: it is brought up once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return SYSTEM if nodeid.startswith(SYSTEM) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +172,19 @@ def sample_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the weights of ``KOWALSKI_SAMPLE_DATA``, if any; what one process has converted serves the other."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "weights"
+    folder.mkdir(exist_ok=True)
+    if data := os.environ.get("KOWALSKI_SAMPLE_DATA"):
+        for file in Path(data, "models").iterdir():
+            with suppress(FileExistsError):
+                (folder / file.name).symlink_to(file)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def bench_scripts() -> Path:
     """Folder of the scripts that make workloads, which ``KOWALSKI_BENCH`` names."""
     return _folder("KOWALSKI_BENCH")
@@ -170,11 +199,12 @@ def skyportal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin]:
 
 
 @pytest.fixture(scope="session")
-def kowalski(tmp_path_factory: pytest.TempPathFactory, skyportal: Standin) -> Iterator[instances.Instance]:
+def kowalski(
+    tmp_path_factory: pytest.TempPathFactory, skyportal: Standin, weights: Path
+) -> Iterator[instances.Instance]:
     """The instance: ``up`` was run, ``down`` will be."""
     run = tmp_path_factory.mktemp("kowalski") / "run"
-    data = os.environ.get("KOWALSKI_SAMPLE_DATA")
-    paths = {"run": str(run)} | ({"models": f"{data}/models"} if data else {})
+    paths = {"run": str(run), "data": str(run.parent / "data"), "models": str(weights)}
     portal = {
         "enabled": True,
         "port": skyportal.port,

@@ -108,10 +108,12 @@ def tensorflow() -> None:
 
 
 @pytest.fixture(scope="session")
-def real_models(sample_data: Path, tensorflow: None, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def real_models(
+    sample_data: Path, tensorflow: None, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
     """The default models, converted once for the session."""
     settings = load(environ={}).settings
-    settings.path.models = sample_data / "models"
+    settings.path.models = weights
     settings.path.run = tmp_path_factory.mktemp("run")
     for state in ready.ensure_ready(settings, lambda name, done, total: None):
         assert state.is_ready, state.reason
