@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from distributed import Client
-from distributed.comm import get_address_host_port
+from distributed.comm.addressing import get_address_host_port
 from pymongo.collection import Collection
 from pymongo.database import Database
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,11 @@ def serve(path: str) -> None:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _answer(connection)
+                try:
+                    _answer(connection)
+                finally:  # never back into this loop, whatever has happened
+                    traceback.print_exc()
+                    os._exit(255)
             connection.close()
 
 
