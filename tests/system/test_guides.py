@@ -125,7 +125,7 @@ def test_watchers_bring_what_the_guide_takes_on(place: Path, kowalski: instances
             archive.add(file, file.name)
     told = run(place, kowalski, "watchers.md")
     assert "sent to ztf_20231012_programid1: 4 packets" in told
-    assert (place / "night.html").read_text().startswith("<!DOCTYPE html>")
+    assert (place / "night.html").read_text().startswith("<!doctype html>")
     assert len(list((place / "night").glob("*.avro"))) == 4
 
 
