@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import get_args
 
 from aiohttp import web
 from pymongo import AsyncMongoClient, MongoClient
@@ -20,7 +19,7 @@ from kowalski.api.overviews import Overviews
 from kowalski.api.passwords import Passwords
 from kowalski.api.tokens import Tokens
 from kowalski.api.views import Views
-from kowalski.archive import audit, counts, filters, logins, skymaps, users
+from kowalski.archive import audit, counts, filters, logins, skymaps
 from kowalski.archive.client import (
     Document,
     Role,
@@ -30,7 +29,6 @@ from kowalski.archive.client import (
     connect_async,
 )
 from kowalski.config import Settings
-from kowalski.config.serving import Queries
 
 ENCODER_THREADS = 2
 
@@ -51,8 +49,6 @@ class Services:
         Those of the data database.
     lookups
         Reads documents by their keys, for many requests at once.
-    ceilings
-        For what one query may take, by the user's role.
     encoder
         Threads in which answers are encoded.
     heavy
@@ -72,7 +68,6 @@ class Services:
     accounts: Accounts
     views: Views
     lookups: Lookups
-    ceilings: Mapping[users.Role, Queries]
     encoder: ThreadPoolExecutor
     heavy: ThreadPoolExecutor
     proxies: tuple[Network, ...]
@@ -107,7 +102,6 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         accounts,
         Views(data),
         Lookups(settings.database),
-        {role: settings.queries.of(role) for role in get_args(users.Role)},
         encoder,
         heavy,
         addresses.networks(settings.server.trusted_proxies),

@@ -89,8 +89,8 @@ class Queries(Section):
 
     def of(self, role: Literal["user", "admin"]) -> Queries:
         """Give the ceilings that hold for users of a role."""
-        own = self.roles.get(role, Ceilings())
-        return self.model_copy(update=own.model_dump(exclude_none=True))
+        own = self.roles.get(role)
+        return self if own is None else self.model_copy(update=own.model_dump(exclude_none=True))
 
 
 class Skymaps(Section):

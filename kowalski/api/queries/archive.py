@@ -57,7 +57,7 @@ class Archive:
         accounts = self.services.accounts
         self.guards = guards.of(self.user, accounts)
         role = "admin" if accounts.is_admin(self.user) else self.user.role
-        self.limits = self.services.ceilings[role]
+        self.limits = self.services.settings.queries.of(role)
 
     def encoder(self) -> Encoder:
         """Make the encoder for the answer."""
