@@ -10,6 +10,7 @@
 - ``servers``: the processes of the session's MongoDB and Kafka. A test that kills one starts it again.
 - ``kowalski``, ``skyportal``: a whole instance, brought up by the command once per session, and the stand-in for
   SkyPortal that it talks to.
+- ``bring_up``: brings up such an instance for one module, which may then do with it what others could not bear.
 - ``weights``: a folder with real weights of models, as far as there are any; each is converted once per session.
 - ``sample_data``, ``bench_scripts``: folders with real alerts and with workloads, else the test is skipped.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,21 +200,28 @@ def skyportal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin]:
 
 
 @pytest.fixture(scope="session")
+def bring_up(skyportal: Standin, weights: Path) -> Callable[[Path], AbstractContextManager[instances.Instance]]:
+    """A whole instance in a folder, brought up by the command for a block."""
+
+    def instance_in(run: Path) -> AbstractContextManager[instances.Instance]:
+        paths = {"run": str(run), "data": str(run.parent / "data"), "models": str(weights)}
+        portal = {
+            "enabled": True,
+            "port": skyportal.port,
+            "host": "127.0.0.1",
+            "token": "a-token",
+            "backoff_max_seconds": 2,
+        }
+        dask = {"n_workers": 2, "dashboard_port": None, "scheduler_port": services.free_ports(1)[0]}
+        return instances.running(run, path=paths, skyportal=portal, dask=dask)
+
+    return instance_in
+
+
+@pytest.fixture(scope="session")
 def kowalski(
-    tmp_path_factory: pytest.TempPathFactory, skyportal: Standin, weights: Path
+    tmp_path_factory: pytest.TempPathFactory, bring_up: Callable[[Path], AbstractContextManager[instances.Instance]]
 ) -> Iterator[instances.Instance]:
     """The instance: ``up`` was run, ``down`` will be."""
-    run = tmp_path_factory.mktemp("kowalski") / "run"
-    paths = {"run": str(run), "data": str(run.parent / "data"), "models": str(weights)}
-    portal = {
-        "enabled": True,
-        "port": skyportal.port,
-        "host": "127.0.0.1",
-        "token": "a-token",
-        "backoff_max_seconds": 2,
-    }
-    dask = {"n_workers": 2, "dashboard_port": None}
-    with instances.running(
-        run, path=paths, skyportal=portal, dask={**dask, "scheduler_port": services.free_ports(1)[0]}
-    ) as found:
+    with bring_up(tmp_path_factory.mktemp("kowalski") / "run") as found:
         yield found

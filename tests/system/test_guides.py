@@ -10,7 +10,8 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def blocks(guide: str) -> list[str]:
     left_out = tuple(NOT_HERE.get(guide, ()))
     kept = ["\n".join(line for line in lines if not line.startswith(left_out)) for lines in commands(guide)]
     return [block for block in kept if block.strip()]
+
+
+@pytest.fixture(scope="module")
+def kowalski(
+    tmp_path_factory: pytest.TempPathFactory, bring_up: Callable[[Path], AbstractContextManager[instances.Instance]]
+) -> Iterator[instances.Instance]:
+    """An instance of its own: the guides restore, drop and rotate what other tests rely on."""
+    with bring_up(tmp_path_factory.mktemp("guided") / "run") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
