@@ -22,7 +22,7 @@ BATCH_PACKETS = Histogram(
     "kowalski_batch_packets", "Packets in a batch", ["survey"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 )
 ALERTS = Counter("kowalski_alerts", "Alerts processed", ["survey"])
-PASSES = Counter("kowalski_filter_passes", "Passes of users' filters", ["survey"])
+PASSES = Counter("kowalski_passes", "Passes of users' filters", ["survey"])
 REJECTED = Counter("kowalski_rejected_packets", "Packets written to dead letters", ["survey"])
 LATENCY = Histogram(
     "kowalski_latency_seconds",

@@ -111,7 +111,7 @@ def _surveys(before: Look, after: Look) -> list[SurveyLine]:
     seconds = max(after.moment - before.moment, 1e-9)
     rates = {
         name: _increase(before, after, f"kowalski_{name}", "survey")
-        for name in ("alerts_total", "filter_passes_total", "rejected_packets_total")
+        for name in ("alerts_total", "passes_total", "rejected_packets_total")
     }
     batches = _increase(before, after, "kowalski_batch_packets_count", "survey")
     packets = _increase(before, after, "kowalski_batch_packets_sum", "survey")
@@ -124,7 +124,7 @@ def _surveys(before: Look, after: Look) -> list[SurveyLine]:
             SurveyLine(
                 survey=survey,
                 alerts=rates["alerts_total"].get(key, 0.0) / seconds,
-                passes=rates["filter_passes_total"].get(key, 0.0) / seconds,
+                passes=rates["passes_total"].get(key, 0.0) / seconds,
                 rejected=rates["rejected_packets_total"].get(key, 0.0) / seconds,
                 batch=packets[key] / batches[key] if batches.get(key) else None,
                 lag=int(lag[key]) if key in lag else None,
