@@ -311,13 +311,15 @@ def _opened(path: Path, after: BinaryIO | None = None) -> list[BinaryIO]:
     They are opened from the latest on: what is rotated meanwhile is met again under its next name.
     """
     files: list[BinaryIO] = []
+    last = 0
     for number in count():
         try:
             file = (path.with_name(f"{path.name}.{number}") if number else path).open("rb", buffering=0)
         except FileNotFoundError:
-            if number:
+            if number > last + 1:
                 break
-            continue  # it is being rotated
+            continue  # it is being rotated: while older ones move on, a number has no file
+        last = number
         status = os.fstat(file.fileno())
         if after is not None and os.path.samestat(status, os.fstat(after.fileno())):
             file.close()
