@@ -68,9 +68,7 @@ class Bookkeeping:
         self._counts["batches"] += 1
         for name in ("packets", "alerts", "passes", "rejected"):
             self._counts[name] += getattr(report, name)
-        self._work.merge(
-            activity.Work(report.packets, report.alerts, report.passes, report.rejected, report.waiting, report.stages)
-        )
+        self._work.merge(report)
         for stage, times in report.stages.items():
             self._stages[stage]["wall"] += times.wall
             self._stages[stage]["cpu"] += times.cpu

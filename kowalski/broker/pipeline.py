@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from bson.errors import BSONError, InvalidDocument
 from pymongo.errors import BulkWriteError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from kowalski.archive import dead_letters, names
-from kowalski.archive.activity import Cost, Waiting
+from kowalski.archive.activity import Cost, Work
 from kowalski.broker import evolution
 from kowalski.broker.batch import Batch, Packet, Rejected
 from kowalski.broker.context import WorkerContext
@@ -56,16 +56,8 @@ class StageError(Exception):
 
 
 @dataclass(slots=True)
-class BatchReport:
+class BatchReport(Work):
     """What became of a batch; small, because it travels back to the broker."""
-
-    packets: int = 0
-    alerts: int = 0
-    passes: int = 0
-    rejected: int = 0
-    waiting: Waiting = field(default_factory=Waiting)
-    """How long the packets took from Kafka to here."""
-    stages: dict[str, Cost] = field(default_factory=dict)
 
 
 def process(packets: Sequence[Packet], context: WorkerContext) -> BatchReport:
