@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
+import pymongo
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from pymongo.errors import PyMongoError
@@ -38,14 +39,21 @@ Check = Callable[[Settings, float], Health]
 
 
 def mongodb(settings: Settings, started: float = 0.0) -> Health:
-    """Whether MongoDB answers and lets our services in."""
+    """Whether MongoDB answers, lets our services in and takes a write for good.
+
+    One that answers a ping may take no writes: its disk is full, or its clock was set back, by which its journal waits.
+    """
     patience = int(PATIENCE * 1000)
+    answers = False
     try:
         with client.connect(settings, serverSelectionTimeoutMS=patience, connectTimeoutMS=patience) as connection:
             version = connection.server_info()["version"]
             connection.get_database(settings.database.db).command("ping")
+            answers = True
+            with pymongo.timeout(PATIENCE):
+                reports.put(client.system_database(connection, settings), "health")
     except PyMongoError as error:
-        return Health(False, _one_line(error))
+        return Health(False, f"it takes no writes: {_one_line(error)}" if answers else _one_line(error))
     return Health(True, f"MongoDB {version}")
 
 

@@ -51,6 +51,18 @@ def test_mongodb_that_does_not_let_us_in(settings: Settings, mongo: MongoClient[
     assert "Authentication failed" in found.detail
 
 
+def test_mongodb_that_takes_no_writes(settings: Settings, mongo: MongoClient[dict[str, Any]]) -> None:
+    with client.connect(settings, client.Role.ADMIN) as admin:
+        admin.admin.command("fsync", lock=True)
+        try:
+            found = health.mongodb(settings)
+        finally:
+            admin.admin.command("fsyncUnlock")
+    assert not found.ok
+    assert found.detail.startswith("it takes no writes: ")
+    assert health.mongodb(settings).ok
+
+
 def test_kafka_answers(settings: Settings, kafka: str) -> None:
     assert health.kafka(settings).ok
 

@@ -3,6 +3,8 @@
  *
  * FAULTS_CLOCKS  folder of files that hold one 64-bit number each, by how many seconds a clock is ahead: one for each
  *                process, named by its id, and "all" for everybody. They are mapped, so that a change holds at once.
+ *                mongod's clock is left alone: its journal waits by the wall clock, and when that is set back by a day
+ *                it takes no write for a day, until somebody restarts it.
  * FAULTS_WAYS    "PORT=PROXY ...": who connects to PORT of this machine is led to PROXY.
  *
  * Only CLOCK_REALTIME is moved, as an operator or NTP moves it. The kernel knows nothing of that, so moments until which
@@ -49,7 +51,7 @@ __attribute__((constructor)) static void begin(void)
 {
     const char *folder = getenv("FAULTS_CLOCKS"), *at = getenv("FAULTS_WAYS");
     int from, to, read;
-    if (folder) {
+    if (folder && strcmp(program_invocation_short_name, "mongod") != 0) {
         char name[16];
         snprintf(name, sizeof name, "%d", (int)getpid());
         own = clock_of(folder, name);
