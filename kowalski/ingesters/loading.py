@@ -19,6 +19,7 @@ from kowalski.archive import client, loads
 from kowalski.archive.client import Document
 from kowalski.archive.loads import Progress
 from kowalski.config import Settings
+from kowalski.garbage import ARROW_MEMORY
 from kowalski.ingesters import readers, writing
 from kowalski.ingesters.columns import Columns
 from kowalski.ingesters.enrichment import Enrichment
@@ -296,7 +297,11 @@ def _cluster(settings: Settings, processes: int) -> Iterator[Client]:
     except OSError:
         with (
             LocalCluster(
-                n_workers=processes, threads_per_worker=1, dashboard_address=":0", scheduler_kwargs={"dashboard": False}
+                n_workers=processes,
+                threads_per_worker=1,
+                dashboard_address=":0",
+                scheduler_kwargs={"dashboard": False},
+                env=ARROW_MEMORY,
             ) as local,
             Client(local, set_as_default=False) as dask,
         ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -12,12 +12,28 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import ReplaceOne, UpdateOne
 from pymongo.collection import Collection
-from pymongo.errors import BulkWriteError
+from pymongo.errors import AutoReconnect, WriteConcernError
 
 from kowalski.archive.client import Document
 
 DUPLICATE = 11000
+COMMAND_BYTES = 12 << 20
+"""A command is a document, too: 16 MB at most, and a little for what else it holds."""
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+
+
+class _Encoded(RawBSONDocument):
+    """A document that is only sent: making one costs half of what one that can be looked into costs."""
+
+    __slots__ = ("_encoded",)
+
+    def __init__(self, encoded: bytes) -> None:
+        self._encoded = encoded
+
+    @property
+    def raw(self) -> bytes:
+        """The document as BSON."""
+        return self._encoded
 
 
 class Mode(Enum):
@@ -72,20 +88,46 @@ def compare(
 
 
 def _insert(collection: Collection[Document], documents: list[bytes]) -> Written:
-    raw: list[Any] = [RawBSONDocument(document) for document in documents]
-    try:
-        collection.insert_many(raw, ordered=False)
-    except BulkWriteError as error:
-        details = error.details or {}
-        if details.get("writeConcernErrors"):
-            raise
-        failed = details["writeErrors"]
-        doubled = [each["index"] for each in failed if each["code"] == DUPLICATE]
+    total = Written()
+    for first, last in _pieces(documents):
+        answer = _send(collection, documents[first:last])
+        failed = answer.get("writeErrors", [])
+        doubled = [first + each["index"] for each in failed if each["code"] == DUPLICATE]
         refused = compare(collection, documents, doubled)
-        present = len(doubled) - len(refused)
-        refused += [(each["index"], each["errmsg"]) for each in failed if each["code"] != DUPLICATE]
-        return Written(details["nInserted"], present, refused)
-    return Written(len(documents))
+        total.new += answer["n"]
+        total.present += len(doubled) - len(refused)
+        total.refused += refused
+        total.refused += [(first + each["index"], each["errmsg"]) for each in failed if each["code"] != DUPLICATE]
+    return total
+
+
+def _pieces(documents: list[bytes]) -> Iterator[tuple[int, int]]:
+    """Cut a batch into pieces that one command may hold."""
+    first = size = 0
+    for place, document in enumerate(documents):
+        if size + len(document) > COMMAND_BYTES and place > first:
+            yield first, place
+            first, size = place, 0
+        size += len(document)
+    yield first, len(documents)
+
+
+def _send(collection: Collection[Document], documents: list[bytes]) -> Document:
+    """Insert documents by one command; `insert_many`, which looks into each, takes twice the time of a row."""
+    command = {
+        "insert": collection.name,
+        "ordered": False,
+        "writeConcern": collection.write_concern.document,
+        "documents": [_Encoded(document) for document in documents],
+    }
+    try:
+        answer = collection.database.command(command)
+    except AutoReconnect:  # once more, as the driver does with its own writes: what was stored is there already
+        answer = collection.database.command(command)
+    if "writeConcernError" in answer:
+        error = answer["writeConcernError"]
+        raise WriteConcernError(error["errmsg"], error["code"], error)
+    return answer
 
 
 def _change(document: bytes, mode: Mode) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kowalski.config import PROJECT, Settings
+from kowalski.garbage import ARROW_MEMORY
 from kowalski.runtime import kafka, mongod
 from kowalski.runtime.jars import Progress
 
@@ -30,6 +31,7 @@ WORKER_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(256 * 1024 * 1024),
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_ARENA_MAX": "2",
+    **ARROW_MEMORY,
 }
 DASK = {
     "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",  # it samples stacks a hundred times a second

@@ -208,6 +208,8 @@ def _strike(plan: Plan, count: int, scene: Scene, deck: Deck, healing: Healing) 
     while struck < count or waiting:
         now = time.time()
         for fault in [one for one in waiting if one.over <= now]:
+            if fault.kind == "kill -9 supervisor" and any(one.kind.startswith("cut ") for one in waiting):
+                continue  # nobody calls `up` before the network is back; nothing else happens while it runs
             waiting.remove(fault)
             scene.busy.discard(fault.kind)
             if fault.relief is not None:
