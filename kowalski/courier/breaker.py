@@ -1,4 +1,4 @@
-"""When to leave SkyPortal alone: growing pauses with jitter, and one careful call afterwards."""
+"""When to leave an outlet alone: growing pauses with jitter, and one careful call afterwards."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def backoff(attempt: int, first: float, longest: float, dice: Callable[[], float
 
 
 class Breaker:
-    """Keeps count of failures in a row that are not one document's own.
+    """Tells an outlet that is away from calls that fail, as some always do: by failures in a row.
 
     Parameters
     ----------
     first, longest
         The first pause and the longest one, seconds.
     patience
-        So many failures in a row, each of a call of its own, count as SkyPortal being away.
+        So many failures in a row count as an outage, even if each might be its own document's fault.
     """
 
     def __init__(
@@ -30,30 +30,41 @@ class Breaker:
         self._clock = clock
         self._outages = 0
         self._failures = 0
-        self._closed_until = 0.0
+        self._closed_until = self._asked_until = 0.0
 
     @property
     def is_trying(self) -> bool:
-        """Whether nothing has succeeded since SkyPortal was away: then one call at a time is enough."""
+        """Whether nothing has been answered since the outlet was away: then one call at a time is enough."""
         return self._outages > 0
 
     @property
     def pause(self) -> float:
         """Seconds until calls make sense again."""
-        return max(0.0, self._closed_until - self._clock())
+        return max(0.0, max(self._closed_until, self._asked_until) - self._clock())
 
-    def succeeded(self) -> None:
-        """Note that SkyPortal has answered as it should."""
+    def answered(self) -> None:
+        """Note a sign of life: a call was taken, or refused for good."""
         self._outages = self._failures = 0
+        self._closed_until = 0.0
 
-    def failed(self, *, away: bool, pause: float | None) -> None:
-        """Note a failure; ``pause`` is what SkyPortal asks for, seconds.
+    def failed(self, *, away: bool, at_work: int, pause: float | None) -> None:
+        """Note a failure.
 
-        Failures of calls that were on their way when the pause began are part of the same outage.
+        Parameters
+        ----------
+        away
+            Whether it is surely not the document's fault. Then as many in a row as there are lanes make an outage:
+            where only a part of all calls gets lost, some lane has an answer in between. While it is tried whether the
+            outlet is back, one failure is enough.
+        at_work
+            How many lanes there are now. Those that fail after the pause has begun are part of the same outage.
+        pause
+            What the outlet asks for, seconds.
         """
         self._failures += 1
-        if (away or self._failures >= self._patience) and not self.pause:
+        enough = self._patience if not away else 1 if self.is_trying else min(at_work, self._patience)
+        if self._failures >= enough and not self.pause:
             self._outages += 1
             self._closed_until = self._clock() + backoff(self._outages, self._first, self._longest)
         if pause is not None:
-            self._closed_until = max(self._closed_until, self._clock() + pause)
+            self._asked_until = max(self._asked_until, self._clock() + pause)

@@ -167,7 +167,7 @@ class Courier:
     async def _deliver(self, document: Document) -> bool:
         """Bring one document as far as possible; returns whether the object's next one may follow."""
         try:
-            refused = await self._outlet.deliver(document)
+            refused = await self._outlet.deliver(document, self._breaker.answered)
         except TryAgain as error:
             await self._postpone(document, error)
             return False
@@ -184,7 +184,6 @@ class Courier:
             log.exception("outbox document %s can't be delivered", document["_id"])
             await self._queue.fail(document["_id"], f"it can't be delivered: {type(error).__name__}: {error}")
             return True
-        self._breaker.succeeded()
         now = datetime.now(UTC)
         if await self._queue.finish(document, refused, now, self._settings.keep_days):
             if not refused:
@@ -196,9 +195,9 @@ class Courier:
 
     async def _postpone(self, document: Document, error: TryAgain) -> None:
         self._note(str(error))
-        self._breaker.failed(away=error.away, pause=error.pause)
+        self._breaker.failed(away=error.away, at_work=len(self._lanes), pause=error.pause)
         own = 0.0
-        if not error.away:
+        if not (error.away and self._breaker.pause):
             longest = self._settings.backoff_max_seconds
             own = backoff(document["attempts"] + 1, self._settings.backoff_seconds, longest)
         until = datetime.now(UTC) + timedelta(seconds=max(own, error.pause or 0.0, self._breaker.pause))

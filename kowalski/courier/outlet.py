@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from kowalski.archive.client import Document
@@ -14,8 +14,15 @@ class Outlet(Protocol):
     name: str
     """As the configuration and metrics call it."""
 
-    async def deliver(self, document: Document) -> Mapping[str, str]:
+    async def deliver(self, document: Document, answered: Callable[[], None]) -> Mapping[str, str]:
         """Bring an outbox document there, as far as earlier attempts have not got.
+
+        Parameters
+        ----------
+        document
+            As it was read.
+        answered
+            Called whenever the outlet has taken something, or refused it for good.
 
         Returns
         -------

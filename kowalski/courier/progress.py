@@ -45,16 +45,26 @@ class Progress:
     A step is done once it is recorded. One that was interrupted is made again, which leaves what making it once leaves;
     for calls of which that is not true there is `once`.
 
+    Parameters
+    ----------
+    desk
+        What to write it with.
+    document
+        As it was read.
+    answered
+        Called whenever the other side has taken something, or refused it for good.
+
     Attributes
     ----------
     document
-        As it was read; fields that are recorded since are changed here, too.
+        Fields that are recorded since it was read are changed here, too.
     refused
         Step -> why it was refused for good, earlier attempts included.
     """
 
-    def __init__(self, desk: Desk, document: Document) -> None:
+    def __init__(self, desk: Desk, document: Document, answered: Callable[[], None]) -> None:
         self._desk = desk
+        self._answered = answered
         self.document = document
         self._done = set(document["steps"])
         self._intents: dict[str, datetime] = dict(document.get("intents") or {})
@@ -81,6 +91,7 @@ class Progress:
 
     async def record(self, *steps: str, **fields: Any) -> None:
         """Note steps as done, with further fields of the document."""
+        self._moved_on(answered=bool(steps))
         self._done.update(steps)
         for step in steps:
             self._desk.begun.pop(self._key(step), None)
@@ -89,6 +100,7 @@ class Progress:
 
     async def refuse(self, step: str, reason: str) -> None:
         """Note a step as refused for good."""
+        self._moved_on(answered=True)
         self.refused[step] = reason
         self._desk.begun.pop(self._key(step), None)
         await self._desk.queue.refuse(self.document["_id"], step, reason)
@@ -157,6 +169,11 @@ class Progress:
         self._intents.pop(step, None)
         self._desk.begun.pop(self._key(step), None)
         await self._desk.queue.forget(self.document["_id"], step)
+
+    def _moved_on(self, *, answered: bool) -> None:
+        self.document["attempts"] = 0  # as the outbox counts them: in a row, with nothing recorded in between
+        if answered:  # a lookup alone is no sign that anything is taken
+            self._answered()
 
     def _key(self, step: str) -> tuple[str, str]:
         identity = self.document["_id"]

@@ -64,9 +64,9 @@ class KafkaOutlet:
         }
         self._producer = Producer(client_config(settings, **options))
 
-    async def deliver(self, document: Document) -> Mapping[str, str]:
+    async def deliver(self, document: Document, answered: Callable[[], None]) -> Mapping[str, str]:
         """See `kowalski.courier.outlet.Outlet.deliver`."""
-        progress = Progress(self._desk, document)
+        progress = Progress(self._desk, document, answered)
         for key, one in passes_to_deliver(document).items():
             await progress.do(f"message:{key}", partial(self._send, messages.of(document, one)))
         return progress.refused

@@ -23,7 +23,7 @@ from kowalski.archive import known_objects
 from kowalski.archive.client import Document
 from kowalski.archive.curves import Curves
 from kowalski.courier.errors import Refused
-from kowalski.courier.progress import Desk, Progress, passes_to_deliver
+from kowalski.courier.progress import Progress, passes_to_deliver
 from kowalski.science import stamps, thumbnails
 from kowalski.science.photometry import LightCurve
 from kowalski.skyportal.client import SkyPortal
@@ -62,10 +62,10 @@ class Tools:
 class Delivery:
     """The delivery of one document, as far as earlier attempts have not got."""
 
-    def __init__(self, tools: Tools, desk: Desk, document: Document) -> None:
+    def __init__(self, tools: Tools, progress: Progress) -> None:
         self._tools = tools
-        self._progress = Progress(desk, document)
-        self._document = document
+        self._progress = progress
+        self._document = document = progress.document
         self._survey = surveys.get(document["_id"]["survey"])
         self._candid: int = document["_id"]["candid"]
         self._object_id: str = document["objectId"]

@@ -10,7 +10,7 @@ from kowalski.archive.client import Document
 from kowalski.archive.queue import Queue
 from kowalski.config.outlets import SkyPortal as SkyPortalSettings
 from kowalski.courier.metrics import observer
-from kowalski.courier.progress import Desk
+from kowalski.courier.progress import Desk, Progress
 from kowalski.skyportal.client import SkyPortal
 from kowalski.skyportal.delivery import Delivery, Tools
 from kowalski.skyportal.directory import Directory
@@ -46,9 +46,9 @@ class SkyPortalOutlet:
         self._reconciler = Reconciler(self._skyportal, system, settings.reconcile_seconds)
         self._desk = Desk(Queue(system), stopping, settings.settle_seconds)
 
-    async def deliver(self, document: Document) -> Mapping[str, str]:
+    async def deliver(self, document: Document, answered: Callable[[], None]) -> Mapping[str, str]:
         """See `kowalski.courier.outlet.Outlet.deliver`."""
-        delivery = Delivery(self._tools, self._desk, document)
+        delivery = Delivery(self._tools, Progress(self._desk, document, answered))
         await delivery.run()
         return delivery.refused
 

@@ -14,7 +14,7 @@ from kowalski.archive import outbox
 from kowalski.archive.client import Document, async_data_database, async_system_database, connect_async
 from kowalski.archive.queue import Queue
 from kowalski.config import Settings
-from kowalski.courier.progress import Desk
+from kowalski.courier.progress import Desk, Progress
 from kowalski.skyportal.client import SkyPortal
 from kowalski.skyportal.delivery import Delivery, Tools
 from kowalski.skyportal.directory import Directory
@@ -75,6 +75,10 @@ def put(archive: Any, number: int, candid: int) -> Document:
     return outbox.identity("ZTF", candid)
 
 
+def progress(desk: Desk, archive: Any, identity: Document) -> Progress:
+    return Progress(desk, archive.outbox.find_one({"_id": identity}), answered=lambda: None)
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_a_crash_at_any_point(
     archive: Any, fake: Any, skyportal: SkyPortal, databases: tuple[Any, Any], after: bool
@@ -87,12 +91,11 @@ async def test_a_crash_at_any_point(
             identity = put(archive, number, candid)
             frail = Desk(Frail(system, number + 1, after=after), lambda: False, settle=0.0)
             try:
-                await Delivery(tools, frail, archive.outbox.find_one({"_id": identity})).run()
+                await Delivery(tools, progress(frail, archive, identity)).run()
             except Crash:
                 crashes += 1
-            delivery = Delivery(
-                tools, Desk(Queue(system), lambda: False, settle=0.0), archive.outbox.find_one({"_id": identity})
-            )
+            desk = Desk(Queue(system), lambda: False, settle=0.0)
+            delivery = Delivery(tools, progress(desk, archive, identity))
             await delivery.run()
             assert delivery.refused == {}
     assert 15 < crashes < 2 * len(CRASHES)  # every write of both kinds of delivery was a deadly one
@@ -119,10 +122,14 @@ async def test_a_delivery_that_is_done_makes_no_calls(
 ) -> None:
     outlet = SkyPortalOutlet(settings.skyportal, *databases, stopping=lambda: False)
     identity = put(archive, 1, 1)
-    await outlet.deliver(archive.outbox.find_one({"_id": identity}))
+    answers: list[None] = []
+    await outlet.deliver(archive.outbox.find_one({"_id": identity}), lambda: answers.append(None))
+    assert answers
     calls = Counter(fake.memory.calls)
     document = archive.outbox.find_one({"_id": identity})
-    assert await outlet.deliver(document) == {}
+    answers.clear()
+    assert await outlet.deliver(document, lambda: answers.append(None)) == {}
+    assert not answers
     assert fake.memory.calls == calls
     assert document["steps"][:2] == ["candidate:1:1", "candidate:2:2"]
     assert document["created_at"] < datetime.now(UTC).replace(tzinfo=None)
