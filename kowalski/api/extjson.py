@@ -7,18 +7,18 @@ https://www.mongodb.com/docs/manual/reference/mongodb-extended-json/
 from __future__ import annotations
 
 import math
-from bisect import bisect
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import bson
-import numpy as np
 import orjson
 from bson import Int64, ObjectId, json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.json_util import RELAXED_JSON_OPTIONS
 from pybase64 import b64encode
+
+from kowalski.api import transcoder
 
 OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     document_class=dict,
@@ -49,18 +49,31 @@ def dumps(value: Any) -> bytes:
 
 def encode(batch: bytes) -> list[bytes]:
     """Encode documents as the server sends them: BSON, one after the other; gives the text of each."""
-    documents = bson.decode_all(batch, OPTIONS)
-    texts = list(map(_write, documents))
-    return list(map(_write, documents)) if any(map(_has_null, texts)) and _mark_all(documents, batch) else texts
+    found = []
+    for text, ends in _texts(batch):
+        starts = [0, *(end + 1 for end in ends)]
+        found += [text[start:end] for start, end in zip(starts, ends, strict=False)]
+    return found
 
 
 def encode_items(batch: bytes) -> tuple[bytes, int]:
     """Encode documents as the server sends them as items of a list, with commas between; tells how many there are."""
-    documents = bson.decode_all(batch, OPTIONS)
-    text = _write(documents)
-    if _has_null(text) and _mark_all(documents, batch):
-        text = _write(documents)
-    return text[1:-1], len(documents)
+    found = list(_texts(batch))
+    return b",".join(text for text, _ in found), sum(len(ends) for _, ends in found)
+
+
+def _texts(batch: bytes) -> Iterator[tuple[bytes, list[int]]]:
+    """Encode documents; gives texts of several with commas between, and where in it each of them ends."""
+    start = 0
+    while start < len(batch):
+        start, text, ends = transcoder.texts(batch, start)
+        if ends:
+            yield text, ends
+        if start < len(batch):
+            end = start + int.from_bytes(batch[start : start + 4], "little")
+            rare = dumps(bson.decode(batch[start:end], OPTIONS))
+            yield rare, [len(rare)]
+            start = end
 
 
 def _write(value: Any) -> bytes:
@@ -84,17 +97,6 @@ def _has_null(text: bytes) -> bool:
     return False
 
 
-def _mark_all(documents: list[dict[str, Any]], batch: bytes) -> bool:
-    """Mark NaN and infinities in documents decoded from ``batch``; tells whether any seemed to be there."""
-    suspects = _suspects(batch)
-    end = 0
-    for number, raw in enumerate(split(batch) if suspects else ()):
-        start, end = end, end + len(raw)
-        if bisect(suspects, start) < bisect(suspects, end):
-            documents[number] = _mark_not_finite(documents[number])
-    return bool(suspects)
-
-
 def split(batch: bytes) -> Iterator[bytes]:
     """Cut a batch of BSON documents into its documents."""
     start = 0
@@ -102,18 +104,6 @@ def split(batch: bytes) -> Iterator[bytes]:
         end = start + int.from_bytes(batch[start : start + 4], "little")
         yield batch[start:end]
         start = end
-
-
-def _suspects(batch: bytes) -> list[int]:
-    """Find where a NaN or an infinity may be: the end of a name, and a double whose exponent has all bits set.
-
-    Other bytes may look like one by chance, which costs time and nothing else.
-    """
-    data = np.frombuffer(batch, np.uint8)
-    found = np.flatnonzero(data[8:] & 0x7F == 0x7F)  # few, so that the rest is looked for among them
-    found = found[(data[found + 7] >= 0xF0) & (data[found] == 0)]
-    positions: list[int] = found.tolist()
-    return positions
 
 
 def _default(value: Any) -> Any:

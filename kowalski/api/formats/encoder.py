@@ -22,11 +22,13 @@ Text = tuple[bytes, int]
 
 SLICE = 1024 * 1024
 """Bytes of BSON that are encoded at a time: so few that memory stays small, and so many that threads pay."""
-PART = 32 * 1024
-"""Bytes of BSON whose documents are in memory at a time: with more of them the processor's cache is too small."""
+PART = 256 * 1024
+"""Bytes of BSON that are encoded at a time: with more of them the processor's cache is too small."""
 PART_DOCUMENTS = 16
-"""The same for decoded documents, whose size is not known."""
-INLINE = 32 * 1024
+"""The same for decoded documents, which take more room."""
+DOCUMENT = 2048
+"""What a decoded document counts for, in bytes; nobody knows."""
+INLINE = 128 * 1024
 """Bytes up to which that is done on the spot: less work than handing it to a thread."""
 
 
@@ -104,7 +106,7 @@ def cut(batch: Batch) -> Iterator[Batch]:
 
 def size_of(batch: Batch) -> int:
     """Bytes of a batch; a guess if it is decoded."""
-    return len(batch) if isinstance(batch, bytes) else len(batch) * PART // PART_DOCUMENTS
+    return len(batch) if isinstance(batch, bytes) else len(batch) * DOCUMENT
 
 
 def texts(batch: Batch) -> list[bytes]:
