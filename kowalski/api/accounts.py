@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -34,7 +35,7 @@ class Accounts:
         self._server = server
         self._system = system
         self._tokens = tokens
-        self._cache: dict[str, tuple[float, User | None]] = {}
+        self._cache: dict[str, tuple[float, asyncio.Future[User | None]]] = {}
 
     def is_admin(self, user: User) -> bool:
         """Whether a user may do everything: by role, or as the administrator whom the configuration names."""
@@ -184,12 +185,16 @@ class Accounts:
             await users.replace_password(self._system, admin, await self.passwords.hash(password))
 
     async def _look_up(self, name: str) -> User | None:
-        now = time.monotonic()
-        expires, user = self._cache.get(name, (0.0, None))
-        if now >= expires:
-            user = await users.get(self._system, name)
-            self._cache[name] = (now + self._server.user_cache_seconds, user)
-        return user
+        expires, looking = self._cache.get(name, (0.0, None))
+        if looking is None or time.monotonic() >= expires or (looking.done() and _has_failed(looking)):
+            # One reads for all who wait. Nobody who leaves may end that, so it is a task of its own.
+            looking = asyncio.ensure_future(users.get(self._system, name))
+            self._cache[name] = (time.monotonic() + self._server.user_cache_seconds, looking)
+        return looking.result() if looking.done() else await asyncio.shield(looking)
+
+
+def _has_failed(task: asyncio.Future[User | None]) -> bool:
+    return task.cancelled() or task.exception() is not None
 
 
 def _check_superuser(name: str, change: UserChange) -> None:

@@ -16,6 +16,7 @@ import orjson
 from bson import Int64, ObjectId, json_util
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.json_util import RELAXED_JSON_OPTIONS
+from bson.raw_bson import RawBSONDocument
 from pybase64 import b64encode
 
 from kowalski.api import transcoder
@@ -116,6 +117,8 @@ def _default(value: Any) -> Any:
         return {"$oid": str(value)}
     if kind is datetime and value.tzinfo is None and value.year >= 1970:
         return {"$date": value.isoformat(timespec="milliseconds" if value.microsecond else "seconds") + "Z"}
+    if kind is RawBSONDocument:
+        return orjson.Fragment(encode(value.raw)[0])
     if not isinstance(value, dict):
         value = json_util.default(value, RELAXED_JSON_OPTIONS)
     return _mark_not_finite(value)  # what is inside of references and code with a scope nobody has looked at

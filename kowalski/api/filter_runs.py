@@ -29,13 +29,14 @@ async def test(archive: Archive, filter_id: int, body: FilterTest) -> RawCursor:
     """
     services = archive.services
     survey, one = await _version(services, filter_id, body.filter_version)
-    return await services.data[survey.alerts].aggregate_raw_batches(
+    collection = services.collection(survey.alerts)
+    return await collection.aggregate_raw_batches(
         stages_on_archive(survey, one, body.object_ids, body.span),
         allowDiskUse=False,
         maxTimeMS=body.max_time_ms,
         batchSize=FIRST,
         comment=archive.user.name,
-        session=archive.session,
+        session=archive.session_of(collection),
     )
 
 

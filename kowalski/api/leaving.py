@@ -29,19 +29,45 @@ class ClientLeftError(ApiError):
         super().__init__("the client has left")
 
 
+class Session:
+    """A session with MongoDB, begun when something is first done in it: many answers need none of their own."""
+
+    def __init__(self, client: AsyncMongoClient[Document]) -> None:
+        self._client = client
+        self._begun: AsyncClientSession | None = None
+
+    def get(self) -> AsyncClientSession:
+        """Give the session."""
+        if self._begun is None:
+            self._begun = self._client.start_session(causal_consistency=False)
+        return self._begun
+
+    async def kill(self) -> None:
+        """End what is done in it, in the server, too."""
+        if self._begun is not None:
+            await _kill(self._client, self._begun.session_id)
+
+    async def end(self) -> None:
+        """Give it back."""
+        if self._begun is not None:
+            await self._begun.end_session()
+
+
 @asynccontextmanager
-async def session(client: AsyncMongoClient[Document]) -> AsyncGenerator[AsyncClientSession]:
-    """Begin a session with MongoDB that ends there when the client has left.
+async def session(client: AsyncMongoClient[Document]) -> AsyncGenerator[Session]:
+    """Give a session with MongoDB that ends there when the client has left.
 
     With it end the operations that run in it and its cursors, also those of which the driver does not know yet: a
     cancelled operation goes on, and may leave a cursor behind.
     """
-    async with client.start_session(causal_consistency=False) as session:
-        try:
-            yield session
-        except (ClientLeftError, asyncio.CancelledError):  # the server may notice first, and cancel the handler
-            await asyncio.shield(_kill(client, session.session_id))
-            raise
+    session = Session(client)
+    try:
+        yield session
+    except (ClientLeftError, asyncio.CancelledError):  # the server may notice first, and cancel the handler
+        await asyncio.shield(session.kill())
+        raise
+    finally:
+        await session.end()
 
 
 async def _kill(client: AsyncMongoClient[Document], session_id: Mapping[str, Any]) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import bson
 import orjson
+from bson.raw_bson import RawBSONDocument
 from pymongo.asynchronous.collection import AsyncCollection
 
 from kowalski.api import extjson, reading
@@ -21,6 +21,8 @@ from kowalski.config.settings import Database
 
 TOGETHER = 100
 """Keys in one query at most."""
+
+OPTIONS = extjson.OPTIONS.with_options(document_class=RawBSONDocument)
 
 Key = int | str
 
@@ -55,7 +57,7 @@ class Lookups:
             name: {index.fields[0][0] for index in indexes if index.unique and len(index.fields) == 1}
             for name, indexes in database.indexes.items()
         }
-        self._waiting: dict[Kind, dict[Key, list[asyncio.Future[list[Document]]]]] = {}
+        self._waiting: dict[Kind, dict[Key, list[asyncio.Future[list[bytes]]]]] = {}
         self._tasks: dict[Kind, asyncio.Task[None]] = {}
 
     def key_of(self, collection: str, condition: Mapping[str, Any], projection: Any) -> tuple[str, Key] | None:
@@ -72,15 +74,15 @@ class Lookups:
 
     async def find(
         self, collection: AsyncCollection[Document], kind: Kind, key: Key, condition: Document, projection: Any
-    ) -> list[Document]:
-        """Find the documents with a key.
+    ) -> list[bytes]:
+        """Find the documents with a key; as BSON, as most are only sent on.
 
         Parameters
         ----------
         condition, projection
             What ``kind`` holds as JSON.
         """
-        future: asyncio.Future[list[Document]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(kind, {}).setdefault(key, []).append(future)
         if kind not in self._tasks:
             self._tasks[kind] = asyncio.create_task(self._answer(collection, kind, condition, projection))
@@ -111,20 +113,20 @@ class Lookups:
 
 async def _read(
     collection: AsyncCollection[Document], kind: Kind, match: Document, projection: Any
-) -> dict[Key, list[Document]]:
+) -> dict[Key, list[bytes]]:
     cursor = collection.find_raw_batches(match, projection, max_time_ms=kind.max_time_ms, comment=kind.user)
-    found: dict[Key, list[Document]] = {}
+    found: dict[Key, list[bytes]] = {}
     async for batch in reading.batches(cursor):
-        for document in bson.decode_all(batch, extjson.OPTIONS):
-            value = document[kind.field]
+        for raw in extjson.split(batch):
+            value = RawBSONDocument(raw, OPTIONS)[kind.field]  # which decodes no nested documents
             for key in set(filter(_is_key, value)) if isinstance(value, list) else (value,):
-                found.setdefault(key, []).append(document)
+                found.setdefault(key, []).append(raw)
     return found
 
 
 def _open(
-    waiting: Mapping[Key, Sequence[asyncio.Future[list[Document]]]],
-) -> list[asyncio.Future[list[Document]]]:
+    waiting: Mapping[Key, Sequence[asyncio.Future[list[bytes]]]],
+) -> list[asyncio.Future[list[bytes]]]:
     return [future for futures in waiting.values() for future in futures if not future.done()]
 
 

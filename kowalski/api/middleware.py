@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
-import uuid
 from typing import Any
 
 from aiohttp import web
@@ -44,7 +44,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give each request a name (or keep the one it came with), log how it was answered, and count it."""
     given = request.headers.get("X-Request-ID", "")
-    request[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    request[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else os.urandom(16).hex()
     request[ADDRESS] = addresses.of(request, services.of(request).proxies)
     named = logs.REQUEST.set(request[REQUEST_ID])
     started, response = time.perf_counter(), None

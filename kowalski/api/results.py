@@ -20,7 +20,7 @@ class Rows:
     batches: AsyncGenerator[Batch]
 
     @classmethod
-    def of(cls, documents: list[Document]) -> Rows:
+    def of(cls, documents: Batch) -> Rows:
         """Make a result of documents that are there already."""
 
         async def batches() -> AsyncGenerator[Batch]:

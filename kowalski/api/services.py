@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 from pymongo import AsyncMongoClient, MongoClient
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 
 from kowalski.api import addresses
@@ -31,6 +32,8 @@ from kowalski.archive.client import (
 from kowalski.config import Settings
 
 ENCODER_THREADS = 2
+KEPT = 1000
+"""Collections whose objects are kept; their names come from users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,16 @@ class Services:
     dry_runs: DryRuns
     overviews: Overviews
     observed: MongoClient[Document]
+    _collections: dict[str, AsyncCollection[Document]] = field(default_factory=dict)
+
+    def collection(self, name: str) -> AsyncCollection[Document]:
+        """Give a collection of the data database; the driver takes its time to make the object, so a few are kept."""
+        found = self._collections.get(name)
+        if found is None:
+            found = self.data[name]
+            if len(self._collections) < KEPT:
+                self._collections[name] = found
+        return found
 
 
 SERVICES = web.AppKey("services", Services)

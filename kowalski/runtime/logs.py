@@ -12,6 +12,8 @@ import time
 from contextvars import ContextVar
 from typing import Any
 
+import orjson
+
 from kowalski.config import Settings
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -22,7 +24,11 @@ REQUEST: ContextVar[str | None] = ContextVar("request", default=None)
 """Id of the request that is being answered; every line that is written meanwhile carries it."""
 
 
-_encode = json.JSONEncoder(default=str).encode  # `json.dumps` would make an encoder for each line
+def _encode(event: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(event, default=str).decode()
+    except TypeError:  # half a character, or a number beyond 64 bits: both come from outside
+        return json.dumps(event, default=str)
 
 
 class TextFormatter(logging.Formatter):
@@ -67,6 +73,7 @@ def configure(settings: Settings) -> None:
     """Set up logging for this process as ``logging`` says; what libraries tell below warnings is left out."""
     # Looked up for each event otherwise, and in no line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # the documented way to do without the caller's file and line
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if settings.logging.format == "json" else TextFormatter())
     root = logging.getLogger()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import bson
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import ExecutionTimeout
@@ -91,5 +92,5 @@ async def test_a_failure_is_everybodys_and_not_the_end(archive: Settings, mongo:
 
     failed = await asyncio.gather(*(find(never, key, 1) for key in range(5)), return_exceptions=True)
     assert {type(error) for error in failed} == {ExecutionTimeout}
-    assert [each["_id"] for each in await find({}, 2, 10_000)] == [CANDID + 2]
+    assert [bson.decode(each)["_id"] for each in await find({}, 2, 10_000)] == [CANDID + 2]
     await client.close()

@@ -15,6 +15,7 @@ from pymongo.errors import ExecutionTimeout
 from kowalski.api import guards, reading, sandbox
 from kowalski.api.formats.encoder import Encoder, Meter
 from kowalski.api.guards import Guards, Stage
+from kowalski.api.leaving import Session
 from kowalski.api.lookups import Kind, as_text
 from kowalski.api.models.queries import CountOptions, FindOptions, Options
 from kowalski.api.queries import projections
@@ -48,7 +49,7 @@ class Archive:
 
     services: Services
     user: User
-    session: AsyncClientSession | None = None
+    session: Session | None = None
     guards: Guards = field(init=False)
     limits: Queries = field(init=False)
     _started: float = field(init=False, default_factory=time.monotonic)
@@ -86,7 +87,7 @@ class Archive:
             for view, sources in (await self.services.views.sources({name, *joined})).items():
                 if sources & hidden:
                     raise sandbox.SandboxError(f"{view} is a view of {', '.join(sorted(sources & hidden))}; ask those")
-        return self.services.data[name]
+        return self.services.collection(name)
 
     async def find(self, catalog: str, condition: Stage, projection: Projection, options: FindOptions) -> RawCursor:
         """Start to look for the documents that match a condition.
@@ -112,14 +113,14 @@ class Archive:
             limit=options.limit or 0,
             max_time_ms=self.time(options),
             comment=self.user.name,
-            session=self._session(collection),
+            session=self.session_of(collection),
             **chosen,
         )
 
     async def look_up(
         self, catalog: str, condition: Stage, projection: Projection, options: FindOptions
-    ) -> list[Document] | None:
-        """Find documents by their key, together with what others ask for; None if the condition names no key."""
+    ) -> list[bytes] | None:
+        """Find documents (BSON) by their key, together with what others ask for; None if the condition names none."""
         lookups = self.services.lookups
         asked = lookups.key_of(catalog, condition, projection)
         if asked is None or options.sort or options.hint or options.skip:
@@ -169,7 +170,7 @@ class Archive:
         hint = given.pop("hint", None)
         if hint:
             given["hint"] = hint if isinstance(hint, str) else dict(hint)
-        return await collection.aggregate_raw_batches(seen, session=self._session(collection), **given)
+        return await collection.aggregate_raw_batches(seen, session=self.session_of(collection), **given)
 
     async def count(self, catalog: str, condition: Stage, options: CountOptions) -> int:
         """Count the documents that match a condition."""
@@ -191,15 +192,17 @@ class Archive:
         if total <= COUNTED:
             return await self.count(catalog, {}, CountOptions(max_time_ms=options.max_time_ms))
         drawn: list[Stage] = [{"$sample": {"size": SAMPLE}}, {"$match": dict(guard.match)}, {"$count": "count"}]
-        cursor = await collection.aggregate_raw_batches(drawn, session=self._session(collection), **common)
+        cursor = await collection.aggregate_raw_batches(drawn, session=self.session_of(collection), **common)
         return round(total * await self._counted(cursor) / SAMPLE)
 
     async def _counted(self, cursor: RawCursor) -> int:
         return sum([bson.decode(batch)["count"] async for batch in reading.batches(cursor) if batch])
 
-    def _session(self, collection: AsyncCollection[Document]) -> AsyncClientSession | None:
-        """The session, unless the collection is one of system documents, which have a client of their own."""
-        return self.session if collection.database is self.services.data else None
+    def session_of(self, collection: AsyncCollection[Document]) -> AsyncClientSession | None:
+        """Give the session, unless the collection is one of system documents, which have a client of their own."""
+        if self.session is None or collection.database is not self.services.data:
+            return None
+        return self.session.get()
 
     def time(self, options: Options) -> int:
         """Milliseconds that are left to the query; it may send MongoDB several commands.

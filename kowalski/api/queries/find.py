@@ -23,6 +23,6 @@ class FindQuery(ArchiveQuery):
         body = self.query
         found = await archive.look_up(body.catalog, body.filter, body.projection, self.kwargs)
         if found is not None:
-            return Rows.of(found)
+            return Rows.of(b"".join(found))
         cursor = await archive.find(body.catalog, body.filter, body.projection, self.kwargs)
         return Rows(archive.batches(cursor))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import bson
+from bson.raw_bson import RawBSONDocument
 
-from kowalski.api import extjson
 from kowalski.api.models.queries import FindBody, FindOptions, NoneAsEmpty
 from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.base import ArchiveQuery
@@ -24,8 +23,8 @@ class FindOneQuery(ArchiveQuery):
         """Give the document, or nothing."""
         body, one = self.query, self.kwargs.model_copy(update={"limit": 1})
         documents = await archive.look_up(body.catalog, body.filter, body.projection, one)
-        if documents is not None:
-            return Value(documents[0] if documents else None)
-        cursor = await archive.find(body.catalog, body.filter, body.projection, one)
-        found = b"".join([batch async for batch in archive.batches(cursor)])
-        return Value(bson.decode(found, extjson.OPTIONS) if found else None)
+        if documents is None:
+            cursor = await archive.find(body.catalog, body.filter, body.projection, one)
+            documents = [batch async for batch in archive.batches(cursor)]
+        found = b"".join(documents)
+        return Value(RawBSONDocument(found) if found else None)
