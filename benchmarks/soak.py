@@ -20,11 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from kowalski.archive import names
 from kowalski.archive.client import system_database
+from kowalski.broker import stream
+from kowalski.broker.kafka import client_config
 from kowalski.broker.lag import consumer_lag
 from kowalski.science.coordinates import Floats
 from kowalski.surveys.base import Survey
@@ -67,6 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=float, help="minutes that are not fitted (default: a third)")
     parser.add_argument("--rate", type=float, help="alerts per second (default: half the drain rate, measured first)")
     parser.add_argument("--n", type=int, default=2000, help="alerts that are drained to find that rate")
+    parser.add_argument("--passes", type=float, default=0.02, help="part of the alerts that pass (default: 0.02)")
     parser.add_argument("--every", type=float, default=5.0, help="seconds between samples")
     parser.add_argument("--flap", type=float, default=20.0, help="seconds that SkyPortal stays as it is")
     parser.add_argument("--picture", type=Path, help="draw the series into this file (needs matplotlib)")
@@ -78,6 +82,19 @@ def arguments() -> argparse.Namespace:
 def lag(own: stage.Stage) -> int:
     """Alerts that Kafka still holds for the brokers."""
     return sum(sum(consumer_lag(own.settings, survey).values()) for survey in own.surveys)
+
+
+def forget_soon(own: stage.Stage) -> None:
+    """Have Kafka delete what is older than some minutes: an hour of alerts takes tens of GB."""
+    topic = own.surveys[0].topic_of(night.FIRST_NIGHT)
+    stream.ensure_topic(own.settings, topic)
+    wanted = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in (("retention.bytes", "1000000000"), ("segment.bytes", "100000000"))
+    ]
+    changes = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=wanted)]
+    for answer in AdminClient(client_config(own.settings)).incremental_alter_configs(changes).values():
+        answer.result(30)
 
 
 def drain_rate(own: stage.Stage, folder: Path, count: int) -> float:
@@ -187,9 +204,14 @@ def main() -> int:
     ended = threading.Event()
     with tempfile.TemporaryDirectory(prefix="kowalski-soak-") as name:
         folder = Path(name)
-        with stage.running(folder, stage.choose([])[:1], disk_mb=0) as own:
+        every = round(1 / options.passes)
+        with stage.running(folder, stage.choose([])[:1], disk_mb=0, cuts=False, every=every) as own:
+            forget_soon(own)
             rate = options.rate or 0.5 * drain_rate(own, folder / "drain", options.n)
-            print(f"{rate:.0f} alerts/s for {options.minutes:g} minutes; SkyPortal changes every {options.flap:g} s")
+            print(
+                f"{rate:.0f} alerts/s for {options.minutes:g} minutes, of which one in {every} passes; "
+                f"SkyPortal changes every {options.flap:g} s"
+            )
             watcher = threading.Thread(target=watch, args=(own, options, series, ended))
             watcher.start()
             begun = time.monotonic()

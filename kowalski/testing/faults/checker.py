@@ -31,9 +31,9 @@ MODEL, CATALOG, GROUP = "trial", "Gaia_EDR3", 2
 READ_SECONDS = 60.0
 
 
-def pipeline() -> list[dict[str, Any]]:
-    """Write the filter that passes one alert in `EVERY`."""
-    chosen = {"$eq": [{"$mod": ["$candid", EVERY]}, REMAINDER]}
+def pipeline(every: int = EVERY) -> list[dict[str, Any]]:
+    """Write the filter that passes one alert in ``every``."""
+    chosen = {"$eq": [{"$mod": ["$candid", every]}, REMAINDER]}
     return [{"$match": {"$expr": chosen}}, {"$project": {"annotations": {"mag": "$candidate.magpsf"}}}]
 
 

@@ -76,10 +76,10 @@ class Stage:
         """Bring the instance up, as an operator does after the supervisor died."""
         self.instance.cli("up")
 
-    def prepare(self) -> None:
-        """Give each survey a filter."""
+    def prepare(self, every: int) -> None:
+        """Give each survey a filter that passes one alert in ``every``."""
         for number, survey in enumerate(self.surveys, FIRST_FILTER):
-            self.add_filter(survey, number, checker.pipeline())
+            self.add_filter(survey, number, checker.pipeline(every))
             self.filters[survey.name] = number
 
     def add_filter(self, survey: Survey, number: int, stages: Sequence[Mapping[str, Any]]) -> None:
@@ -115,13 +115,19 @@ def choose(names: Sequence[str]) -> list[Survey]:
 
 
 @contextmanager
-def running(folder: Path, surveys: Sequence[Survey], *, disk_mb: int = 1500) -> Iterator[Stage]:
+def running(
+    folder: Path, surveys: Sequence[Survey], *, disk_mb: int = 1500, cuts: bool = True, every: int = checker.EVERY
+) -> Iterator[Stage]:
     """Run everything below ``folder`` until the block ends.
 
     Parameters
     ----------
     disk_mb
         Size of the file system that is made for the instance, where that is allowed; 0: none is made.
+    cuts
+        Whether there are proxies, through which all goes then.
+    every
+        The filters pass one alert in so many.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -131,12 +137,14 @@ def running(folder: Path, surveys: Sequence[Survey], *, disk_mb: int = 1500) -> 
         stack.callback(portal.process.stop, 5.0)
         portal.start()
         ports = Ports(*services.free_ports(len(Ports._fields)))
-        shim = _shim(folder / "shim")
-        ways = {
-            "courier - SkyPortal": stack.enter_context(Proxy(ports.portal_way, portal.port)),
-            "brokers - scheduler": stack.enter_context(Proxy(ports.scheduler_way, ports.scheduler)),
-        }
+        shim = _shim(folder / "shim") if cuts else None
+        ways: dict[str, Proxy] = {}
         environment: dict[str, str] = {}
+        if cuts:
+            ways["courier - SkyPortal"] = stack.enter_context(Proxy(ports.portal_way, portal.port))
+            ways["brokers - scheduler"] = stack.enter_context(Proxy(ports.scheduler_way, ports.scheduler))
+        else:
+            ports = ports._replace(portal_way=portal.port, scheduler_way=ports.scheduler)
         if shim is not None:
             ways["programs - MongoDB"] = stack.enter_context(Proxy(ports.mongod_way, ports.mongod))
             ways["programs - Kafka"] = stack.enter_context(Proxy(ports.kafka_way, ports.kafka))
@@ -150,7 +158,7 @@ def running(folder: Path, surveys: Sequence[Survey], *, disk_mb: int = 1500) -> 
         for worker in [one.name for one in stage.processes() if one.program == "worker"]:
             instance.kill(worker)  # they look for catalogs when they start, then every minute
         instance.wait_until_well()
-        stage.prepare()
+        stage.prepare(every)
         try:
             yield stage
         finally:
