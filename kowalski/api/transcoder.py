@@ -1,7 +1,7 @@
 """BSON, as the server sends it, to relaxed Extended JSON, in machine code that needs neither objects nor Python's lock.
 
 Numba compiles it when it is first imported, which takes seconds, and keeps the result in its cache
-(``NUMBA_CACHE_DIR``, or ``__pycache__``). That cache looks at this file alone, so all compiled code is in it.
+(``NUMBA_CACHE_DIR``, or ``__pycache__``). That cache notices changes of this file alone, so all compiled code is in it.
 
 Doubles are written with the fewest digits that are read back as the same number, by Schubfach: R. Giulietti, "The
 Schubfach way to render doubles" (2020). Dates are split by the method of H. Hinnant, "chrono-Compatible Low-Level Date
@@ -228,16 +228,15 @@ def _put_finite(out: Bytes, at: int, bits: Any) -> Any:
     if -5 < point <= 0:
         at = _put_zeros(out, _put_point(out, _put_zeros(out, at, 1)), -point)
         return _put_digits(out, at, digits, length)
-    before = point if 0 < point <= 16 else 1
+    whole = point if 0 < point <= 16 else 1  # digits before the point
     _put_digits(out, at + 1, digits, length)
-    for i in range(before):
+    for i in range(whole):
         out[at + i] = out[at + i + 1]
-    if length > before:
-        _put_point(out, at + before)
-        at += length + 1
-    else:
-        at += before
-    if before == point and point <= 16 and length > before:
+    at += whole
+    if length > whole:
+        _put_point(out, at)
+        at += length - whole + 1
+    if 0 < point <= 16:
         return at
     out[at], out[at + 1] = ord("e"), ord("+")
     return _put_integer(out, at + (1 if point < 1 else 2), point - 1)
