@@ -197,7 +197,11 @@ class AlertBroker:
 
     @property
     def _batch_age(self) -> float:
-        """Seconds that a batch may take to fill now."""
+        """Seconds that a batch may take to fill now.
+
+        One that is sent while all workers are busy only waits elsewhere, and takes in no more alerts; so it is sent
+        when one of them is free. That makes batches as large as the load asks for.
+        """
         batches = len(self._dispatcher) + len(self._waiting)
         if not batches:
             return 0.0

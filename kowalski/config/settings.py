@@ -232,7 +232,7 @@ class Broker(Section):
 
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 256
     batch_bytes: Positive = 20 * 1024 * 1024
-    batch_age_seconds: Seconds = 0.5
+    batch_age_seconds: Seconds = 2.0
     spare_age_seconds: Seconds = 0.1
     in_flight: Positive = 6
     in_flight_bytes: Positive = 128 * 1024 * 1024
