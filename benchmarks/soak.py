@@ -93,7 +93,8 @@ def forget_soon(own: stage.Stage) -> None:
         for name, value in (("retention.bytes", "1000000000"), ("segment.bytes", "100000000"))
     ]
     changes = [ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=wanted)]
-    for answer in AdminClient(client_config(own.settings)).incremental_alter_configs(changes).values():
+    admin = AdminClient(client_config(own.settings))
+    for answer in admin.incremental_alter_configs(changes).values():
         answer.result(30)
 
 
