@@ -1,6 +1,7 @@
 """The process of gunicorn that serves the API.
 
-The process that watches over it imports this module, too, so whatever else is needed is imported when it serves.
+The process that watches over it imports this module, too, so whatever else is needed is imported when it serves; but
+for what `kowalski.api.hooks` loads for all.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import GunicornUVLoopWebWorker
+
+from kowalski import garbage
 
 if TYPE_CHECKING:
     from kowalski.api.protocol import Runner
@@ -38,6 +41,7 @@ class Worker(GunicornUVLoopWebWorker):
     def load_wsgi(self) -> None:
         """Load the application, and have it run by `kowalski.api.protocol.Runner`."""
         super().load_wsgi()
+        garbage.settle()  # else everybody waits for it to look through all packages, a tenth of a second at a time
         app, serve_until_told = self.wsgi, super().init_signals
 
         async def runner() -> Runner:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -36,3 +38,20 @@ def test_a_process_can_be_ended_while_it_loads(tmp_path: Path) -> None:
         server.stop()
     log = server.log.read_text()
     assert log.count("Worker exiting") == log.count("Booting worker") > 0
+
+
+SHARED = """\
+import gc, sys
+from kowalski.api import hooks
+hooks.on_starting(None)
+loaded = [name in sys.modules for name in ("kowalski.api.transcoder", "prometheus_client")]
+print(gc.get_freeze_count() > 10_000, *loaded)
+"""
+
+
+def test_what_all_share_is_loaded_once_and_no_metrics(tmp_path: Path) -> None:
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")}
+    done = subprocess.run(
+        [sys.executable, "-c", SHARED], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.split() == ["True", "True", "False"]
