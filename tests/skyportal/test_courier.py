@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo.errors import ConnectionFailure
 
 from kowalski.archive import outbox, reports
 from kowalski.archive.client import async_system_database, connect_async
@@ -393,6 +394,14 @@ async def test_sigterm_ends_it_in_good_order(settings: Settings, archive: Any, f
     assert (report["backlog"], report["delivered"]) == (0, 1)
 
 
+def is_there(archive: Any) -> bool:
+    try:
+        archive.outbox.find_one()
+    except ConnectionFailure:
+        return False
+    return True
+
+
 @pytest.mark.faults
 async def test_mongodb_is_killed_meanwhile(settings: Settings, archive: Any, fake: Any, servers: Any) -> None:
     fake.fail(Fault(delay=0.02))
@@ -403,6 +412,7 @@ async def test_mongodb_is_killed_meanwhile(settings: Settings, archive: Any, fak
         await asyncio.to_thread(servers.mongod.kill)
         await asyncio.sleep(1.0)
         servers.mongod.start()
+        await until(lambda: is_there(archive))
         await until(archive.all_are("delivered"))
     assert each_once(fake)
     assert len(fake.memory.candidates) == 40
