@@ -62,7 +62,9 @@ class Breaker:
             What the outlet asks for, seconds.
         """
         self._failures += 1
-        enough = self._patience if not away else 1 if self.is_trying else min(at_work, self._patience)
+        enough = self._patience
+        if away:
+            enough = 1 if self.is_trying else min(at_work, self._patience)
         if self._failures >= enough and not self.pause:
             self._outages += 1
             self._closed_until = self._clock() + backoff(self._outages, self._first, self._longest)

@@ -10,9 +10,10 @@ import jwt
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pymongo import MongoClient
+from pymongo.errors import AutoReconnect
 
 from kowalski.api.app import create_app
-from kowalski.archive import counts, names
+from kowalski.archive import counts, names, users
 from kowalski.archive.client import system_database
 from kowalski.config import Settings
 
@@ -46,6 +47,27 @@ async def test_a_new_password_ends_old_tokens(admin: Any, user: Any) -> None:
     assert (await admin("POST", "/api/auth", {"username": "vera", "password": "rubin"}))[0] == 401
     again = await admin.log_in("vera", "cooper")
     assert (await again("GET", "/"))[0] == 200
+
+
+async def test_requests_at_once_look_their_user_up_once(
+    archive: Settings, user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And after one look that failed it is looked again."""
+    archive.server.user_cache_seconds = 60.0
+    asked: list[str] = []
+    read = users.get
+
+    async def get(system: Any, name: str) -> users.User | None:
+        asked.append(name)
+        if len(asked) == 1:
+            raise AutoReconnect("gone")
+        return await read(system, name)
+
+    monkeypatch.setattr(users, "get", get)
+    assert (await user("GET", "/"))[0] == 503
+    answers = await asyncio.gather(*(user("GET", "/") for _ in range(20)))
+    assert {status for status, _ in answers} == {200}
+    assert asked == ["vera", "vera"]
 
 
 async def test_an_account_is_throttled_without_locking_out_others(

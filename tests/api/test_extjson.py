@@ -25,6 +25,7 @@ from bson import (
     json_util,
 )
 from bson.json_util import RELAXED_JSON_OPTIONS
+from bson.raw_bson import RawBSONDocument
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,6 +85,7 @@ def test_a_document_decodes_as_from_json_util(document: dict[str, Any]) -> None:
 def test_values_in_memory_are_encoded_alike(document: dict[str, Any]) -> None:
     raw = bson.encode(document)
     assert extjson.dumps(bson.decode(raw, extjson.OPTIONS)) == extjson.encode(raw)[0]
+    assert extjson.dumps([RawBSONDocument(raw)]) == b"[" + extjson.encode(raw)[0] + b"]"
 
 
 @pytest.mark.parametrize(
