@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from kowalski.broker.avro import Decoder
-from kowalski.broker.kafka import client_config
+from kowalski.broker.kafka import client_config, producer_config
 from kowalski.config import Settings
 from kowalski.surveys import SURVEYS
 from kowalski.surveys.base import PacketError
@@ -132,13 +132,12 @@ def send(
     """
     delivery, decoder = Delivery(), Decoder()
     options = {
-        "enable.idempotence": True,
         "linger.ms": 20,
         "message.max.bytes": MAX_MESSAGE,
         "message.timeout.ms": DELIVERY_MS,
         "queue.buffering.max.kbytes": BUFFER_KB,
     }
-    producer = Producer(client_config(settings, acks="all", **options))
+    producer = Producer(producer_config(settings, **options))
     start = time.monotonic()
     try:
         for number, path in enumerate(packets):

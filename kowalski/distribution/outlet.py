@@ -1,7 +1,7 @@
 """Kafka as an outlet of the courier: a topic per filter, messages keyed by the object, so that each keeps its order.
 
-A message is recorded as sent when Kafka has acknowledged it. What a crash keeps from being recorded is sent again:
-readers know it by its header ``id``.
+A message is recorded as sent when Kafka has acknowledged it. What a crash or a lost answer keeps from being recorded is
+sent again: readers know it by its header ``id``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 
 from kowalski.archive.client import Document
 from kowalski.archive.queue import Queue
-from kowalski.broker.kafka import client_config
+from kowalski.broker.kafka import producer_config
 from kowalski.broker.stream import StreamError, ensure_topic
 from kowalski.config import Settings
 from kowalski.courier.errors import Refused, TryAgain
@@ -56,13 +56,11 @@ class KafkaOutlet:
         self._topics: set[str] = set()
         self._observe = observer(self.name)
         options = {
-            "enable.idempotence": True,
-            "acks": "all",
             "compression.type": "zstd",
             "linger.ms": 5,
             "delivery.timeout.ms": int(self._own.timeout_seconds * 1000),
         }
-        self._producer = Producer(client_config(settings, **options))
+        self._producer = Producer(producer_config(settings, **options))
 
     async def deliver(self, document: Document, answered: Callable[[], None]) -> Mapping[str, str]:
         """See `kowalski.courier.outlet.Outlet.deliver`."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from confluent_kafka import Consumer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from kowalski.archive import names, outbox
 from kowalski.broker.batch import Batch, Packet, Work
@@ -101,22 +101,22 @@ class OnKafka(Place):
         self._port = settings.kafka.port
 
     def messages(self) -> list[Any]:
-        options = {"group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest", "enable.partition.eof": True}
+        options = {"group.id": uuid.uuid4().hex, "enable.partition.eof": True}
         consumer = Consumer(client_config(self.settings, **options))
-        found, ended, wanted = [], 0, 0
+        found = []
         try:
             prefix = self.settings.distribution.topic.partition("{")[0]
             topics = {name: t for name, t in consumer.list_topics(timeout=30).topics.items() if name.startswith(prefix)}
-            wanted = sum(len(topic.partitions) for topic in topics.values())
-            if topics:
-                consumer.subscribe(list(topics))
-            while ended < wanted:
+            left = {(name, number) for name, topic in topics.items() for number in topic.partitions}
+            consumer.assign([TopicPartition(name, number, OFFSET_BEGINNING) for name, number in left])
+            while left:
                 message = consumer.poll(30)
                 assert message is not None, "Kafka does not answer"
                 if message.error() is None:
                     found.append(message)
                 else:
-                    ended += 1
+                    assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                    left.discard((message.topic(), message.partition()))
         finally:
             consumer.close()
         return found
@@ -249,6 +249,20 @@ async def test_messages_carry_their_schema_and_only_what_the_filter_may_see(
         (58990.0, "ztfr", True),
         (59000.0, "ztfg", False),
     ]
+
+
+async def test_a_new_topic_loses_nothing_of_what_many_lanes_send_at_once(
+    settings: Settings, archive: Any, kafka: str
+) -> None:
+    """Kafka lets a topic's leader start while the first messages come: what it acknowledges then must be there, too."""
+    place, filters, objects = OnKafka(settings, archive), range(1, 31), range(1, 8)
+    for candid in objects:
+        packet = archive.packet(candid, f"ZTF20aa{candid}")
+        archive.store(packet)
+        archive.hand_over_to_kafka(packet, *map(archive.a_pass, filters))
+    async with running(settings, "kafka"):
+        await until(place.all_are("delivered"))
+    assert place.arrived() == {(candid, number): 1 for candid in objects for number in filters}
 
 
 def test_a_filter_says_where_its_passes_go(settings: Settings, archive: Any, kafka: str) -> None:
