@@ -6,7 +6,6 @@ are asked together, as one query; nobody waits for that, and a query costs more 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.asynchronous.collection import AsyncCollection
 
 from kowalski.api import extjson, reading
+from kowalski.api.gathering import Gathering
 from kowalski.archive.client import Document
 from kowalski.config.settings import Database
 
@@ -57,8 +57,7 @@ class Lookups:
             name: {index.fields[0][0] for index in indexes if index.unique and len(index.fields) == 1}
             for name, indexes in database.indexes.items()
         }
-        self._waiting: dict[Kind, dict[Key, list[asyncio.Future[list[bytes]]]]] = {}
-        self._tasks: dict[Kind, asyncio.Task[None]] = {}
+        self._gathering: Gathering[Kind, Key, list[bytes]] = Gathering(TOGETHER)
 
     def key_of(self, collection: str, condition: Mapping[str, Any], projection: Any) -> tuple[str, Key] | None:
         """Find the field and the key that a condition asks for; None if it asks for anything else.
@@ -82,33 +81,13 @@ class Lookups:
         condition, projection
             What ``kind`` holds as JSON.
         """
-        future: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(kind, {}).setdefault(key, []).append(future)
-        if kind not in self._tasks:
-            self._tasks[kind] = asyncio.create_task(self._answer(collection, kind, condition, projection))
-        return await future
 
-    async def _answer(
-        self, collection: AsyncCollection[Document], kind: Kind, condition: Document, projection: Any
-    ) -> None:
-        """Answer what waits, until nothing does."""
-        try:
-            while waiting := self._waiting.pop(kind, None):
-                if len(waiting) > TOGETHER:
-                    rest = list(waiting)[TOGETHER:]
-                    self._waiting[kind] = {key: waiting.pop(key) for key in rest}
-                match = {"$and": [condition, {kind.field: {"$in": list(waiting)}}]}
-                try:
-                    found = await _read(collection, kind, match, projection)
-                except Exception as error:  # noqa: BLE001  # whatever it is, it is raised where they wait for it
-                    for future in _open(waiting):
-                        future.set_exception(error)
-                else:
-                    for key, futures in waiting.items():
-                        for future in _open({key: futures}):
-                            future.set_result(found.get(key, []))
-        finally:
-            del self._tasks[kind]
+        async def answer(keys: Sequence[Key]) -> dict[Key, list[bytes]]:
+            match = {"$and": [condition, {kind.field: {"$in": list(keys)}}]}
+            found = await _read(collection, kind, match, projection)
+            return {each: found.get(each, []) for each in keys}
+
+        return await self._gathering.ask(kind, key, answer)
 
 
 async def _read(
@@ -122,12 +101,6 @@ async def _read(
             for key in set(filter(_is_key, value)) if isinstance(value, list) else (value,):
                 found.setdefault(key, []).append(raw)
     return found
-
-
-def _open(
-    waiting: Mapping[Key, Sequence[asyncio.Future[list[bytes]]]],
-) -> list[asyncio.Future[list[bytes]]]:
-    return [future for futures in waiting.values() for future in futures if not future.done()]
 
 
 def _is_key(value: Any) -> bool:

@@ -15,6 +15,7 @@ from kowalski.api import addresses
 from kowalski.api.accounts import Accounts
 from kowalski.api.addresses import Network
 from kowalski.api.dry_runs import DryRuns
+from kowalski.api.gathering import Gathering
 from kowalski.api.lookups import Lookups
 from kowalski.api.overviews import Overviews
 from kowalski.api.passwords import Passwords
@@ -32,6 +33,8 @@ from kowalski.archive.client import (
 from kowalski.config import Settings
 
 ENCODER_THREADS = 2
+CONES = 100
+"""Positions that are searched together at most, if they are of several requests."""
 KEPT = 1000
 """Collections whose objects are kept; their names come from users."""
 
@@ -52,6 +55,8 @@ class Services:
         Those of the data database.
     lookups
         Reads documents by their keys, for many requests at once.
+    cones
+        Does so with searches around single positions: `kowalski.api.queries.around`.
     encoder
         Threads in which answers are encoded.
     heavy
@@ -71,6 +76,7 @@ class Services:
     accounts: Accounts
     views: Views
     lookups: Lookups
+    cones: Gathering[bytes, tuple[float, float], bytes | None]
     encoder: ThreadPoolExecutor
     heavy: ThreadPoolExecutor
     proxies: tuple[Network, ...]
@@ -115,6 +121,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         accounts,
         Views(data),
         Lookups(settings.database),
+        Gathering(CONES),
         encoder,
         heavy,
         addresses.networks(settings.server.trusted_proxies),

@@ -80,6 +80,19 @@ async def test_what_a_user_may_not_see_is_not_found(
     assert [len(answer["data"]) for _, answer in answers] == [0, 1, 0]
 
 
+async def test_who_searches_at_the_same_place_at_the_same_time_sees_only_what_is_theirs(
+    archive: Settings, mongo: MongoClient[dict[str, Any]], user: Any, admin: Any
+) -> None:
+    alerts = data_database(mongo, archive)["ZTF_alerts"]
+    place = alerts.find_one({"_id": CANDID})["coordinates"]["radec_geojson"]["coordinates"]
+    alerts.update_one({"_id": CANDID}, {"$set": {"candidate.programid": 3}})
+    cone = {"radec": [[place[0] + 180.0, place[1]]], "cone_search_radius": 1, "cone_search_unit": "arcsec"}
+    query = {"object_coordinates": cone, "catalogs": {"ZTF_alerts": {"projection": {"_id": 1}}}}
+    answers = await asyncio.gather(*(each.query("cone_search", query) for each in [user, admin] * 20))
+    found = [[each["_id"] for each in answer["data"]["ZTF_alerts"].popitem()[1]] for _, answer in answers]
+    assert found == [[], [CANDID]] * 20
+
+
 async def test_a_failure_is_everybodys_and_not_the_end(archive: Settings, mongo: MongoClient[dict[str, Any]]) -> None:
     client = connect_async(archive, Role.READER)
     collection = async_data_database(client, archive)["ZTF_alerts"]

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
+
+import bson
+from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from kowalski.api import sandbox
 from kowalski.api.models.queries import CatalogPart, PositionOptions
@@ -19,7 +22,11 @@ from kowalski.api.queries.positions import Cone, Position
 from kowalski.api.queries.together import Together
 from kowalski.api.results import Match, Matches
 
+GATHERED = 30.0
+"""Arcsec up to which searches of several requests are made together: there is little around such a position."""
+
 Found = tuple[Position, bytes]
+Place = tuple[float, float]
 
 
 async def search(
@@ -55,19 +62,61 @@ class _Search:
 
     async def around(self, positions: Sequence[Position]) -> AsyncGenerator[Found]:
         """Give the documents around each position, in order; several parts of one follow one another."""
+        able = together.is_able(self.part, self.cone, self.options)
+        if able and len(positions) == 1 and self.cone.arcsec <= GATHERED:
+            documents = await self._with_others(positions[0])
+            if documents is not None:
+                yield positions[0], documents
+                return
         guard = self.archive.guards.get(self.catalog)
         # Nearest first is an order of `find`, which does not look behind a guard that takes something out.
         alone = len(positions) == 1 and not (self.cone.nearest_first and guard is not None and guard.stages)
-        if alone or not together.is_able(self.part, self.cone, self.options):
+        if alone or not able:
             for position in positions:
-                async for documents in self._one(position):
-                    yield position, documents
+                async for batch in self._one(position):
+                    yield position, batch
             return
-        order = await together.cell_order(self.archive, self.catalog, self.cone, self.options)
-        search = Together(self.catalog, self.part, self.cone, self.options, order)
+        search = await self._together()
         for start in range(0, len(positions), together.POSITIONS):
             async for found in self._many(positions[start : start + together.POSITIONS], search):
                 yield found
+
+    async def _together(self) -> Together:
+        order = await together.cell_order(self.archive, self.catalog, self.cone, self.options)
+        return Together(self.catalog, self.part, self.cone, self.options, order)
+
+    async def _with_others(self, position: Position) -> bytes | None:
+        """Search around one position together with what other requests ask; None if that is for it to do alone."""
+        cones = self.archive.services.cones
+        return await cones.ask(self._kind(), (position.ra, position.dec), self._gathered)
+
+    def _kind(self) -> bytes:
+        """Write all that searches have in common which are made together, with BSON's types."""
+        guard = self.archive.guards.get(self.catalog)
+        seen = None if guard is None else [dict(guard.match), *guard.stages]
+        given = [self.part.model_dump(), self.options.model_dump(), *astuple(self.cone)]
+        return bson.encode({"_": [self.catalog, self.archive.user.name, seen, given]})
+
+    async def _gathered(self, places: Sequence[Place]) -> Mapping[Place, bytes | None]:
+        """Answer what came together; None: there was nothing else, or it can't be done so."""
+        nothing: Mapping[Place, bytes | None] = dict.fromkeys(places)
+        if len(places) == 1:
+            return nothing
+        # Without a session: if one of the clients leaves, the others still want their answers.
+        archive = replace(self.archive, session=None)
+        positions = [Position("", *place) for place in places]
+        try:
+            search = await self._together()
+            stages = search.pipeline(positions)
+            cursor = await archive.aggregate(self.catalog, stages, self.options, batchSize=together.BATCH)
+            rows = await together.read(archive, cursor)
+        except OperationFailure as error:
+            if isinstance(error, ExecutionTimeout):
+                raise
+            return nothing  # each gets its own answer, or its own error
+        if rows is None:
+            return nothing
+        return dict(zip(places, map(b"".join, search.assign(positions, rows)), strict=True))
 
     async def _many(self, positions: Sequence[Position], search: Together) -> AsyncGenerator[Found]:
         """Search around all positions by one command; if that is too much, around each half of them."""

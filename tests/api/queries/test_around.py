@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -191,6 +192,51 @@ async def test_what_many_at_once_cannot_do_is_done_one_by_one(user: Any) -> None
         assert all(found["cells"].values())
     wide = await ask(user, "near", query("near", positions, {"projection": {"_id": 1}}, 7000.0, ["cells"]), limit=1)
     assert [documents[0]["_id"] for documents in wide["cells"].values()] == [350, 400]
+
+
+async def test_clients_that_ask_at_the_same_time_are_answered_together_as_each_alone(
+    user: Any, commands: list[str]
+) -> None:
+    ra, dec = sky(SOURCES)
+    positions = [[float(ra[n]), float(dec[n])] for n in range(0, SOURCES, 13)] + [[123.456, 1.0]] * 2
+    nearest_anywhere = {"coordinates.radec_geojson": {"$near": {"$geometry": _point(180.0, 0.0)}}}
+    for kind, names, radius, part, kwargs in (
+        ("cone_search", ["cells", "geometry"], 5.0, {"projection": {"mag": 1}}, {}),
+        (
+            "cone_search",
+            ["some"],
+            3.0,
+            {"filter": {"mag": {"$lt": 4}}},
+            {"sort": [["mag", -1], ["_id", 1]], "limit": 2},
+        ),
+        ("near", ["cells"], 2.5, {"projection": {"_id": 1}}, {"skip": 1}),
+        # MongoDB takes such a condition alone only
+        ("cone_search", ["cells"], 2.5, {"filter": nearest_anywhere}, {}),
+    ):
+        asked = [query(kind, [place], part, radius, names) for place in positions]
+        alone = [await ask(user, kind, each, **kwargs) for each in asked]
+        commands.clear()
+        found = await asyncio.gather(*(ask(user, kind, each, **kwargs) for each in asked))
+        ordered = kind == "near" or "sort" in kwargs
+        assert [_comparable(each, ordered=ordered) for each in found] == [
+            _comparable(each, ordered=ordered) for each in alone
+        ]
+        if "$near" not in str(part):
+            assert commands.count("find") + commands.count("aggregate") < len(positions) * len(names) / 2
+
+
+def _comparable(answer: dict[str, Any], *, ordered: bool) -> Any:
+    return answer if ordered else {name: list(map(_sorted, found.values())) for name, found in answer.items()}
+
+
+async def test_what_is_too_much_for_clients_together_goes_to_each_alone(
+    user: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ra, dec = sky(SOURCES)
+    asked = [query("near", [[float(ra[n]), float(dec[n])]], {}, 3.0, ["cells"]) for n in range(30)]
+    alone = [await ask(user, "near", each) for each in asked]
+    monkeypatch.setattr(together, "HELD", 10)
+    assert await asyncio.gather(*(ask(user, "near", each) for each in asked)) == alone
 
 
 @pytest.mark.parametrize(
