@@ -14,6 +14,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from kowalski.api import addresses
 from kowalski.api.accounts import Accounts
 from kowalski.api.addresses import Network
+from kowalski.api.cells import Cells
 from kowalski.api.dry_runs import DryRuns
 from kowalski.api.gathering import Gathering
 from kowalski.api.lookups import Lookups
@@ -55,6 +56,8 @@ class Services:
         Those of the data database.
     lookups
         Reads documents by their keys, for many requests at once.
+    cells
+        Which HEALPix cells catalogs carry.
     cones
         Does so with searches around single positions: `kowalski.api.queries.around`.
     encoder
@@ -76,6 +79,7 @@ class Services:
     accounts: Accounts
     views: Views
     lookups: Lookups
+    cells: Cells
     cones: Gathering[bytes, tuple[float, float], bytes | None]
     encoder: ThreadPoolExecutor
     heavy: ThreadPoolExecutor
@@ -121,6 +125,7 @@ async def provide(app: web.Application, settings: Settings) -> AsyncIterator[Non
         accounts,
         Views(data),
         Lookups(settings.database),
+        Cells(),
         Gathering(CONES),
         encoder,
         heavy,

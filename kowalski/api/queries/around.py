@@ -25,6 +25,9 @@ from kowalski.api.results import Match, Matches
 GATHERED = 30.0
 """Arcsec up to which searches of several requests are made together: there is little around such a position."""
 
+FEWEST = 5
+"""Searches from which on one for all is cheaper than each alone."""
+
 Found = tuple[Position, bytes]
 Place = tuple[float, float]
 
@@ -98,9 +101,9 @@ class _Search:
         return bson.encode({"_": [self.catalog, self.archive.user.name, seen, given]})
 
     async def _gathered(self, places: Sequence[Place]) -> Mapping[Place, bytes | None]:
-        """Answer what came together; None: there was nothing else, or it can't be done so."""
+        """Answer what came together; None: that is too little, or too much."""
         nothing: Mapping[Place, bytes | None] = dict.fromkeys(places)
-        if len(places) == 1:
+        if len(places) < FEWEST:
             return nothing
         # Without a session: if one of the clients leaves, the others still want their answers.
         archive = replace(self.archive, session=None)

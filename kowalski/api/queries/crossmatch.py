@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from pymongo.errors import OperationFailure
 
 from kowalski.api import sandbox
+from kowalski.api.cells import NOT_FOR_VIEWS
 from kowalski.api.errors import ApiError, InvalidRequestError
 from kowalski.api.models.common import CatalogName, Filter, Projection, Request, Success
 from kowalski.api.models.queries import AngularUnit, CatalogPart, PositionOptions
 from kowalski.api.queries import projections, together
 from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.positions import FIELD, RADIANS, Cone
-from kowalski.api.queries.together import NOT_FOR_VIEWS, POSITIONS, RADIUS, Together
+from kowalski.api.queries.together import POSITIONS, RADIUS, Together
 from kowalski.api.results import Rows
 
 if TYPE_CHECKING:

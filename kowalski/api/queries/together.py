@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pymongo.errors import OperationFailure
 
 from kowalski.api import extjson
 from kowalski.api.models.queries import CatalogPart, PositionOptions
@@ -23,10 +22,8 @@ from kowalski.api.queries import projections
 from kowalski.api.queries.archive import Archive
 from kowalski.api.queries.positions import FIELD, Cone, Position
 from kowalski.api.reading import RawCursor
-from kowalski.archive import indexes
 from kowalski.science import pairs
 from kowalski.science.coordinates import (
-    WIDEST_RADIUS,
     Floats,
     best_order,
     healpix_cells,
@@ -47,16 +44,12 @@ HELD = 32 * 1024 * 1024
 """Bytes of documents that are held at a time."""
 BATCH = 100_000
 """Rows that MongoDB is asked for at a time: as many as fit into its reply."""
-SMALL_CELLS = 14
-"""From this order on (13 arcsec) the nine cells hold few sources too many, however small the circle is."""
-ROOMY = 8.0
-"""How many times wider than the circle larger cells may be before geometry is cheaper."""
+FEW_PAIRS = 2000
+"""Pairs of a position and a source up to which all are compared, which is faster than to work out cells."""
 MARGIN = 1.0 + 1e-6
 """Widens MongoDB's own circle a little: the exact cut is made on the separation."""
 MAX_ORDER = 29
 """The finest order whose cells have numbers of 64 bits."""
-NOT_FOR_VIEWS = 166
-"""MongoDB's error for what views don't have."""
 AT = "_position_of_row"
 
 Stage = dict[str, Any]
@@ -75,25 +68,8 @@ def is_able(part: CatalogPart, cone: Cone, options: PositionOptions) -> bool:
 async def cell_order(archive: Archive, catalog: str, cone: Cone, options: PositionOptions) -> int | None:
     """Choose the HEALPix order to search a catalog by; None to search it by geometry."""
     collection = await archive.collection(catalog)
-    try:
-        known = await collection.index_information()
-    except OperationFailure as error:
-        if error.code != NOT_FOR_VIEWS:
-            raise
-        return None
-    order = fitting_order(cone.arcsec, indexes.cell_orders(known))
-    if order is None:
-        return None
     limits: dict[str, Any] = {"max_time_ms": archive.time(options), "comment": archive.user.name}
-    return None if await collection.find_one(indexes.without_cell(order), {"_id": 1}, **limits) else order
-
-
-def fitting_order(radius: float, orders: Iterable[int]) -> int | None:
-    """Choose among the orders that a catalog carries, by radius in arcsec."""
-    order = best_order(radius, list(orders))
-    if order is None or order >= SMALL_CELLS or radius * ROOMY >= WIDEST_RADIUS * 2.0**-order:
-        return order
-    return None
+    return await archive.services.cells.order(collection, cone.arcsec, **limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +180,8 @@ def _arrays(positions: Sequence[Position]) -> tuple[Floats, Floats]:
 
 
 def _candidates(there: tuple[Floats, Floats], found: tuple[Floats, Floats], radius: float) -> pairs.Pairs:
+    if len(there[0]) * len(found[0]) <= FEW_PAIRS:
+        return pairs.every(len(there[0]), len(found[0]))
     order = best_order(radius, list(range(MAX_ORDER + 1)))
     assert order is not None  # the radius is small
     return pairs.by_cell(healpix_neighbourhood(*there, order), healpix_cells(*found, order))

@@ -12,6 +12,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from pymongo import MongoClient, monitoring
 
+from kowalski.api import cells
 from kowalski.api.queries import together
 from kowalski.archive.client import data_database
 from kowalski.config import Settings
@@ -253,4 +254,4 @@ async def test_what_is_too_much_for_clients_together_goes_to_each_alone(
     ],
 )
 def test_the_order_is_chosen_by_radius(radius: float, orders: list[int], order: int | None) -> None:
-    assert together.fitting_order(radius, orders) == order
+    assert cells.fitting_order(radius, orders) == order
