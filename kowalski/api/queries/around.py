@@ -1,7 +1,8 @@
 """Searches around positions, catalog by catalog: what ``cone_search`` and ``near`` share.
 
-Many positions are searched in one command (`kowalski.api.queries.together`). What that can't do, and a part of the
-positions around which there is too much to hold at once, is searched one by one and sent as it comes.
+Many positions are searched in one command (`kowalski.api.queries.together`), also if they are of several requests that
+come at the same time. What that can't do, and a part of the positions around which there is too much to hold at once,
+is searched one by one and sent as it comes.
 """
 
 from __future__ import annotations
@@ -97,8 +98,8 @@ class _Search:
         """Write all that searches have in common which are made together, with BSON's types."""
         guard = self.archive.guards.get(self.catalog)
         seen = None if guard is None else [dict(guard.match), *guard.stages]
-        given = [self.part.model_dump(), self.options.model_dump(), *astuple(self.cone)]
-        return bson.encode({"_": [self.catalog, self.archive.user.name, seen, given]})
+        given = [self.part.filter, self.part.projection, self.options.model_dump(), *astuple(self.cone)]
+        return bson.encode({"_": [self.catalog, self.archive.user.name, seen, *given]})
 
     async def _gathered(self, places: Sequence[Place]) -> Mapping[Place, bytes | None]:
         """Answer what came together; None: that is too little, or too much."""
