@@ -11,7 +11,8 @@ from kowalski.cli.console import output
 from kowalski.config import PROJECT
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
-PROCESSES = 2
+PROCESSES = 3
+"""For two cores: tests wait for servers a good part of their time."""
 CAMPAIGNS = {"--faults": "kowalski.testing.faults", "--fuzz": "kowalski.testing.fuzz"}
 """What is no test but may find what tests do not, by the option that runs it."""
 DOCKER = "--docker"
@@ -33,7 +34,7 @@ def test(context: typer.Context) -> None:
     """Run all tests, or those that the arguments (pytest's own) choose, e.g. `test tests/config -k legacy`.
 
     `test --faults [N]` runs a fault campaign and `test --fuzz [N]` feeds rubbish to the decoder, as much as you like;
-    both tell more with --help. With --docker everything runs in a container. All tests run in two processes side by
+    both tell more with --help. With --docker everything runs in a container. All tests run in three processes side by
     side, each with servers of its own: most of the time a test waits.
     """
     if DOCKER in context.args:
