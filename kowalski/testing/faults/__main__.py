@@ -9,8 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
+from kowalski.cli.console import output
 from kowalski.testing.faults import campaign, report, stage
 from kowalski.testing.faults.kinds import all_kinds
 
@@ -47,7 +46,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     """Run it; 1 if anything went wrong."""
-    options, console = arguments(), Console()
+    options, console = arguments(), output()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))  # so that what was started is ended, too
     plan = campaign.Plan(
         faults=options.faults,
