@@ -59,7 +59,7 @@ class Services:
     cells
         Which HEALPix cells catalogs carry.
     cones
-        Does so with searches around single positions: `kowalski.api.queries.around`.
+        Brings searches around single positions together: `kowalski.api.queries.around`.
     encoder
         Threads in which answers are encoded.
     heavy

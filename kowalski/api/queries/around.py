@@ -106,11 +106,12 @@ class _Search:
         nothing: Mapping[Place, bytes | None] = dict.fromkeys(places)
         if len(places) < FEWEST:
             return nothing
-        # Without a session: if one of the clients leaves, the others still want their answers.
+        # Without a session: if one of the clients leaves, the others still want their answers. And with time of its
+        # own: whoever came first asks for all who follow, as long as they do.
         archive = replace(self.archive, session=None)
         positions = [Position("", *place) for place in places]
         try:
-            search = await self._together()
+            search = await replace(self, archive=archive)._together()
             stages = search.pipeline(positions)
             cursor = await archive.aggregate(self.catalog, stages, self.options, batchSize=together.BATCH)
             rows = await together.read(archive, cursor)

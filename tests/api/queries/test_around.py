@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -228,6 +229,20 @@ async def test_clients_that_ask_at_the_same_time_are_answered_together_as_each_a
 
 def _comparable(answer: dict[str, Any], *, ordered: bool) -> Any:
     return answer if ordered else {name: list(map(_sorted, found.values())) for name, found in answer.items()}
+
+
+async def test_each_of_many_clients_has_its_own_time_however_long_they_keep_coming(user: Any) -> None:
+    ra, dec = sky(SOURCES)
+    asked = [query("near", [[float(ra[n]), float(dec[n])]], {}, 3.0, ["cells"]) for n in range(30)]
+    alone = [await ask(user, "near", each) for each in asked]
+
+    async def keep_asking(which: int) -> None:
+        await asyncio.sleep(0.005 * (which % 3))  # so that there is always somebody who waits
+        end = time.monotonic() + 7.0
+        while time.monotonic() < end:
+            assert await ask(user, "near", asked[which], max_time_ms=5000) == alone[which]
+
+    await asyncio.gather(*map(keep_asking, range(30)))
 
 
 async def test_what_is_too_much_for_clients_together_goes_to_each_alone(
